@@ -193,7 +193,7 @@ def _grade(flags: dict[str, Any]) -> None:
 
 
 def _disk_full(error: BaseException | None) -> bool:
-    """Return whether an exception, or one that led to it, says that the disk is full (safetensors and torch wrap it)."""
+    """Return whether an exception, or one that led to it, is about a full disk: safetensors and torch wrap it."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             return True
@@ -217,9 +217,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("sorsa").setLevel(logging.INFO)
     try:
         run(*parse(sys.argv[1:] if argv is None else argv))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped: the same command again continues from the last saved state", file=sys.stderr)
         return 130
@@ -233,13 +230,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> str | None:
-    """Return the one line for a failure that is the machine's and not the program's, else None."""
+    """Return what to print for a failure that is the user's or the machine's, None for one that is the program's."""
     if _disk_full(error):
         where = getattr(error, "filename", None)
         return (
             f"no space left on the disk{f' of {where}' if where else ''}: free some space, then run the same command "
             "again; everything saved before is complete"
         )
+    if isinstance(error, UsageError):
+        return str(error)
     package = _missing_package(error)
     if package:
         return (

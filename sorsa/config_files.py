@@ -15,6 +15,7 @@ import yaml
 from sorsa.config import RunConfig
 from sorsa.config_values import DATA_SUFFIXES, FIELDS, check_name, check_together, read_value
 from sorsa.errors import UsageError, did_you_mean
+from sorsa.run_folder import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TRAINED_WITH = ("model", "revision", "tokenizer", "rwkv", "peft", "rank", "alpha", "dropout")
@@ -54,7 +55,7 @@ def load_config(name: str, mode: str, flags: Mapping[str, Any], config_dir: str 
     yaml_path = find_yaml(name, config_dir)
     layer = _read_layers(yaml_path) if yaml_path else {}
     run_path = flags.get("run_path") or layer.get("run_path", (RunConfig.run_path,))[0]
-    layer |= _trained_with(Path(str(run_path)) / name / "config.yaml", mode, whole=yaml_path is None)
+    layer |= _trained_with(RunFolder(str(run_path), name).config, mode, whole=yaml_path is None)
     layer |= {key: (value, "flag") for key, value in flags.items()}
     if yaml_path is None:
         _require_a_run(name, mode, layer, config_dir)
@@ -175,7 +176,7 @@ def _one_message(name: str, problems: list[str]) -> str:
 
 
 def _locate(value: Any) -> Any:
-    """Return a path of a YAML, found in the checkout when it starts with `sorsa/` and is not in the working directory."""
+    """Return a path of a YAML, in the checkout if it starts with `sorsa/` and the working directory lacks it."""
     if isinstance(value, str) and value.startswith("sorsa/") and not Path(value).exists():
         shipped = CHECKOUT / value
         if shipped.exists() or shipped.suffix in DATA_SUFFIXES:
