@@ -1,0 +1,143 @@
+"""Cut a weight into principal factors: the top-r singular triplets `U diag(S) Vt` of section 4.
+
+`exact` is LAPACK's (or cuSOLVER's) full SVD. `randomized` is subspace iteration on the Gram matrix (Halko, Martinsson
+and Tropp 2011, algorithm 4.4), which needs matrix products only. Whichever is used, the adapter's function at step 0
+is the base model's, because the residual is computed from these very factors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Decomposition = Literal["exact", "randomized"]
+
+# Extra columns of the random subspace. The spectra of language-model weights fall slowly, so that with few extra
+# columns the r-th value converges slowly; doubling the subspace was the cheapest way to 1e-3 (bench/init.py).
+_MIN_OVERSAMPLING = 32
+_MAX_ROUNDS = 16  # a flat spectrum never settles; its triplets near rank r are interchangeable then
+_FIRST_CHECK = 4  # no weight tried settled earlier, and each check costs a small eigenvalue problem
+_TOLERANCE = 2e-4  # largest relative change of a singular value between rounds; what is left is about as large
+
+
+class Factors(NamedTuple):
+    """Principal factors of a weight (m, n): `U` (m, r), `S` (r,) descending, `Vt` (r, n), all FP32."""
+
+    U: Tensor
+    S: Tensor
+    Vt: Tensor
+
+
+def decompose(weight: Tensor, rank: int, method: Decomposition, cache: str | Path | None = None) -> Factors:
+    """Return the top `rank` singular triplets of a weight, in FP32, on the weight's device.
+
+    Args:
+        weight: Matrix of shape (m, n), any floating type.
+        rank: Number of triplets, 1 to min(m, n).
+        method: `exact` or `randomized`.
+        cache: Folder of finished decompositions, keyed by the weight's bytes, rank and method; None computes anew.
+
+    Raises:
+        ValueError: The rank or the method is out of range, or the weight is not a matrix of finite numbers.
+    """
+    if method not in ("exact", "randomized"):
+        raise ValueError(f"decomposition must be 'exact' or 'randomized', got {method!r}")
+    if weight.ndim != 2 or not 1 <= rank <= min(weight.shape):
+        raise ValueError(
+            f"rank must be between 1 and {min(weight.shape)} for a weight {tuple(weight.shape)}, got {rank}"
+        )
+    if not torch.isfinite(weight).all():
+        raise ValueError(f"a weight {tuple(weight.shape)} has NaN or infinite elements: it has no SVD")
+    file = None if cache is None else Path(cache) / f"{_cache_key(weight, rank, method)}.safetensors"
+    if file is not None and (factors := _read_cache(file, weight, rank)) is not None:
+        return factors
+    factors = (_exact if method == "exact" else _randomized)(weight.detach().float(), rank)
+    if file is not None:
+        _write_cache(file, factors)
+    return factors
+
+
+def difference_factors(factors: dict[str, Tensor], scaling: float) -> tuple[Tensor, Tensor]:
+    """Return `B` (m, 2r) and `A` (2r, n) with `B A = scaling (U diag(S) Vt - U0 diag(S0) Vt0)`.
+
+    The difference is taken between factors, not between products: it is exactly 0 at step 0, and later rounding
+    errors are relative to the change, not to the weight.
+
+    Args:
+        factors: Tensors `U` (m, r), `S` (r,), `Vt` (r, n) and their initial values `U0`, `S0`, `Vt0`.
+        scaling: alpha / r, or 1.
+    """
+    now = factors["S"][:, None] * factors["Vt"]  # (r, n)
+    start = factors["S0"][:, None] * factors["Vt0"]
+    B = torch.cat([factors["U"] - factors["U0"], factors["U0"]], dim=1)
+    return B, scaling * torch.cat([now, now - start])
+
+
+def _exact(W: Tensor, rank: int) -> Factors:
+    U, S, Vt = torch.linalg.svd(W, full_matrices=False)
+    return Factors(U[:, :rank].contiguous(), S[:rank].contiguous(), Vt[:rank].contiguous())
+
+
+def _randomized(W: Tensor, rank: int) -> Factors:
+    if W.shape[0] < W.shape[1]:  # work on the Gram matrix of the smaller side
+        V, S, Ut = _randomized(W.T.contiguous(), rank)
+        return Factors(Ut.T.contiguous(), S, V.T.contiguous())
+    n = W.shape[1]
+    width = min(n, rank + max(rank, _MIN_OVERSAMPLING))
+    gram = W.T @ W  # (n, n)
+    generator = torch.Generator().manual_seed(0)  # the same weight gives the same factors on the same machine
+    Q = torch.randn(n, width, generator=generator).to(W.device)
+    previous = None
+    for round_ in range(_MAX_ROUNDS):
+        product = gram @ Q  # (n, width)
+        if round_ >= _FIRST_CHECK:
+            values = torch.linalg.eigvalsh(Q.T @ product)[-rank:].clamp_min(0).sqrt()
+            if previous is not None and ((values - previous).abs() <= _TOLERANCE * values).all():
+                break
+            previous = values
+        Q = torch.linalg.qr(gram @ product).Q
+    # Rayleigh-Ritz with W itself: the Gram matrix would square the rounding errors of the small values.
+    Qb, R = torch.linalg.qr(W @ Q)  # (m, width), (width, width)
+    U, S, Vt = torch.linalg.svd(R)
+    return Factors((Qb @ U[:, :rank]).contiguous(), S[:rank].contiguous(), (Vt[:rank] @ Q.T).contiguous())
+
+
+def _cache_key(weight: Tensor, rank: int, method: str) -> str:
+    digest = hashlib.sha256(f"{method} {rank} {tuple(weight.shape)} {weight.dtype}".encode())
+    digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read_cache(file: Path, weight: Tensor, rank: int) -> Factors | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.exists():
+        return None
+    try:
+        tensors = load_file(file, device=str(weight.device))
+        factors = Factors(tensors["U"], tensors["S"], tensors["Vt"])
+    except (SafetensorError, KeyError) as error:
+        logger.warning("SVD cache file %s is damaged (%s): computing it again", file, error)
+        return None
+    m, n = weight.shape
+    if (factors.U.shape, factors.S.shape, factors.Vt.shape) != ((m, rank), (rank,), (rank, n)):
+        logger.warning("SVD cache file %s has other shapes than its name says: computing it again", file)
+        return None
+    return factors
+
+
+def _write_cache(file: Path, factors: Factors) -> None:
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    save_file({name: tensor.cpu() for name, tensor in factors._asdict().items()}, temporary)
+    temporary.replace(file)

@@ -1,0 +1,217 @@
+"""The SORSA layer: `W = Wr + U diag(S) Vt` (Eq. 1), around an untouched `nn.Linear`.
+
+The base weight `W0` is never written to. The layer keeps the factors it started from (`U0`, `S0`, `Vt0`), which define
+the frozen residual `Wr = W0 - U0 diag(S0) Vt0`; the residual is a working copy in the compute type, made from them at
+the first forward pass and remade when they, the type or the device change. So disabling or unloading the adapter is
+the base model bit for bit, other adapters on the same base stay valid, and a saved adapter reloads without an SVD.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+
+from sorsa.adapters.config import SorsaConfig
+from sorsa.adapters.decomposition import decompose, difference_factors
+from sorsa.adapters.fingerprint import PROBE_SIZE, probe
+from sorsa.adapters.functional import residual_linear
+
+
+class SorsaLinear(nn.Module, BaseTunerLayer):
+    """An `nn.Linear` of shape (m, n) with SORSA adapters, one set of tensors per adapter name.
+
+    Trainable: `sorsa_U` (m, r), `sorsa_S` (r,), `sorsa_Vt` (r, n). Stored with them: their initial values `sorsa_U0`,
+    `sorsa_S0`, `sorsa_Vt0`, and `sorsa_probe`, a sample of `W0` that tells a wrong base model. All FP32.
+    """
+
+    adapter_layer_names = ("sorsa_U", "sorsa_S", "sorsa_Vt")
+    other_param_names = ("r", "scaling", "sorsa_dropout", "sorsa_U0", "sorsa_S0", "sorsa_Vt0", "sorsa_probe")
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        """Wrap a linear layer, or another tuner's layer around one; adapters come with `update_layer`."""
+        super().__init__()
+        self.base_layer = base_layer
+        linear = self.get_base_layer()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.r: dict[str, int] = {}
+        self.scaling: dict[str, float] = {}
+        self.sorsa_dropout = nn.ModuleDict()
+        self.sorsa_U, self.sorsa_S, self.sorsa_Vt = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0, self.sorsa_probe = (BufferDict(persistent=True) for _ in range(4))
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._without_factors: set[str] = set()  # adapters created for loading, whose tensors have not come yet
+        self._weight_before_merge: Tensor | None = None
+        self._residual_cache: tuple[tuple[Any, ...], Tensor] | None = None
+
+    # -- creating an adapter ------------------------------------------------------------------------------------------
+
+    def update_layer(self, adapter_name: str, r: int, config: SorsaConfig) -> None:
+        """Allocate the tensors of one adapter; `initialize` fills them.
+
+        Raises:
+            ValueError: The rank exceeds the smaller side of the weight.
+        """
+        m, n = self.out_features, self.in_features
+        if r > min(m, n):
+            raise ValueError(f"rank {r} exceeds the smaller side of a weight ({m}, {n}): at most {min(m, n)}")
+        self.r[adapter_name] = r
+        self.scaling[adapter_name] = 1.0 if config.alpha is None else config.alpha / r
+        self.sorsa_dropout[adapter_name] = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        for name, shape in {"U": (m, r), "S": (r,), "Vt": (r, n)}.items():
+            getattr(self, f"sorsa_{name}")[adapter_name] = nn.Parameter(torch.zeros(shape))
+            getattr(self, f"sorsa_{name}0")[adapter_name] = torch.zeros(shape)
+        self.sorsa_probe[adapter_name] = torch.zeros(min(m * n, PROBE_SIZE))
+        self._without_factors.add(adapter_name)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    @torch.no_grad()
+    def initialize(self, adapter_name: str, config: SorsaConfig) -> None:
+        """Fill one adapter with the top singular triplets of the base weight (section 4)."""
+        weight = self.get_base_layer().weight
+        factors = decompose(weight, self.r[adapter_name], config.decomposition, cache=config.svd_cache)
+        for name, value in factors._asdict().items():
+            trained = getattr(self, f"sorsa_{name}")
+            trained[adapter_name] = nn.Parameter(value, requires_grad=trained[adapter_name].requires_grad)
+            getattr(self, f"sorsa_{name}0")[adapter_name] = value.clone()
+        self.sorsa_probe[adapter_name] = probe(weight)
+        self._without_factors.discard(adapter_name)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        # PEFT's version also casts to the base's type; rounding U and U0 to BF16 would change the function.
+        device = device or self.get_base_layer().weight.device
+        for name in (*self.adapter_layer_names, "sorsa_U0", "sorsa_S0", "sorsa_Vt0", "sorsa_probe"):
+            tensors = getattr(self, name)
+            if adapter_name in tensors and tensors[adapter_name].device.type != "meta" and device.type != "meta":
+                tensors[adapter_name] = tensors[adapter_name].to(device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        self._without_factors -= {a for a in self._without_factors if f"{prefix}sorsa_U0.{a}" in state_dict}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    # -- weights ------------------------------------------------------------------------------------------------------
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """Return `W - W0` of one adapter: (m, n), FP32, exactly 0 at step 0."""
+        names = ("U", "S", "Vt", "U0", "S0", "Vt0")
+        factors = {name: getattr(self, f"sorsa_{name}")[adapter_name].detach().float() for name in names}
+        B, A = difference_factors(factors, self.scaling[adapter_name])
+        return B @ A
+
+    @torch.no_grad()
+    def _residual(self, adapters: list[str], dtype: torch.dtype) -> Tensor:
+        """Return `Wr = W0 - scale U0 diag(S0) Vt0` (m, n) in the compute type; several adapters add up."""
+        weight = self.get_base_layer().weight
+        initial = [t[a] for a in adapters for t in (self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0)]
+        # version counters and addresses change when tensors are loaded into, replaced, or moved
+        key = (tuple(adapters), dtype, *((t.device, t.data_ptr(), t._version) for t in (weight, *initial)))
+        if self._residual_cache is None or self._residual_cache[0] != key:
+            self._residual_cache = None  # free the old copy before making the new one
+            residual = weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True)
+            for a in adapters:
+                U0 = self.sorsa_U0[a].to(residual.dtype) * (-self.scaling[a] * self.sorsa_S0[a].to(residual.dtype))
+                residual.addmm_(U0, self.sorsa_Vt0[a].to(residual.dtype))
+            self._residual_cache = (key, residual.to(dtype))
+        return self._residual_cache[1]
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Apply the layer to x (..., n); returns (..., m).
+
+        Raises:
+            RuntimeError: An active adapter was created from a saved config but its tensors were never loaded.
+        """
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        adapters = [name for name in self.active_adapters if name in self.sorsa_U]
+        if self.disable_adapters or self.merged or not adapters:
+            return self.base_layer(x, *args, **kwargs)
+        if missing := self._without_factors.intersection(adapters):
+            raise RuntimeError(
+                f"adapter {sorted(missing)[0]!r} has no factors: its config was read from a saved adapter, whose "
+                "tensors were not loaded. Use PeftModel.from_pretrained, or set config.init_weights = True"
+            )
+        if self._needs_plain_path(adapters, args, kwargs):
+            return self._plain_forward(x, adapters, *args, **kwargs)
+        U = torch.cat([self.sorsa_U[a] for a in adapters], dim=1)
+        S = torch.cat([self.scaling[a] * self.sorsa_S[a] for a in adapters])
+        Vt = torch.cat([self.sorsa_Vt[a] for a in adapters])
+        return residual_linear(x, self._residual(adapters, self._compute_dtype(x)), self.bias, U, S, Vt)
+
+    def _compute_dtype(self, x: Tensor) -> torch.dtype:
+        if torch.is_autocast_enabled(x.device.type):
+            return torch.get_autocast_dtype(x.device.type)
+        return self.get_base_layer().weight.dtype
+
+    def _needs_plain_path(self, adapters: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the base layer must be called itself (subclass, hooks, extra arguments) or dropout is at work."""
+        base = self.base_layer
+        return (
+            torch.compiler.is_compiling()
+            or type(base) is not nn.Linear
+            or bool(base._forward_hooks or base._forward_pre_hooks or hasattr(base, "_hf_hook") or args or kwargs)
+            or (self.training and any(isinstance(self.sorsa_dropout[a], nn.Dropout) for a in adapters))
+        )
+
+    def _plain_forward(self, x: Tensor, adapters: list[str], *args: Any, **kwargs: Any) -> Tensor:
+        """Eq. (1) with the residual left as a difference: `x W0^T + drop(x) Wp^T - x Wp0^T`."""
+        y = self.base_layer(x, *args, **kwargs)
+        for a in adapters:
+            U, S, Vt = self.sorsa_U[a], self.scaling[a] * self.sorsa_S[a], self.sorsa_Vt[a]
+            U0, S0, Vt0 = self.sorsa_U0[a], self.scaling[a] * self.sorsa_S0[a], self.sorsa_Vt0[a]
+            x = self._cast_input_dtype(x, U.dtype)
+            now = F.linear(F.linear(self.sorsa_dropout[a](x), Vt) * S, U)
+            y = y + (now - F.linear(F.linear(x, Vt0) * S0, U0)).to(y.dtype)
+        return y
+
+    # -- merging ------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Put `W0 + (W - W0)` in the base layer's place, computed in FP32; `unmerge` restores W0 bit for bit.
+
+        Args:
+            safe_merge: Check that the merged weight is finite before it is used.
+            adapter_names: Adapters to merge; None means the active ones.
+
+        Raises:
+            ValueError: `safe_merge` found NaN or infinite elements, or an adapter has no factors.
+        """
+        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.sorsa_U]
+        linear = self.get_base_layer()
+        for name in names:
+            if name in self._without_factors:
+                raise ValueError(f"adapter {name!r} has no factors to merge: load its saved tensors first")
+            delta = self.get_delta_weight(name)
+            merged = linear.weight.data.to(torch.promote_types(linear.weight.dtype, delta.dtype)) + delta
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
+            if self._weight_before_merge is None:
+                self._weight_before_merge = linear.weight.data  # kept, not copied: the merged weight is a new tensor
+            linear.weight.data = merged.to(linear.weight.dtype)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Give the base layer its untouched weight back."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        self.get_base_layer().weight.data = self._weight_before_merge.to(self.get_base_layer().weight.device)
+        self._weight_before_merge = None
+        self.merged_adapters.clear()
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """SORSA's update is additive and of rank 2r: PEFT may convert it."""
+        return True
+
+    def __repr__(self) -> str:
+        """Show as `sorsa.SorsaLinear(...)`, as PEFT's layers do."""
+        return "sorsa." + super().__repr__()

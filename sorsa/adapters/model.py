@@ -1,0 +1,72 @@
+"""`SorsaModel`: PEFT's tuner for SORSA. Finds the layers, decomposes them with a progress bar, guards loading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from peft.utils.other import get_pattern_key
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sorsa.adapters.config import SorsaConfig
+from sorsa.adapters.fingerprint import same_base
+from sorsa.adapters.layer import SorsaLinear
+
+
+class SorsaModel(BaseTuner):
+    """A model whose targeted linear layers carry SORSA adapters. Made by `get_peft_model(model, SorsaConfig(...))`."""
+
+    prefix = "sorsa_"
+    tuner_layer_cls = SorsaLinear
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add one adapter: first all layers (cheap, finds every error), then their decompositions."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config = self.peft_config[adapter_name]
+        if not config.init_weights:
+            return
+        layers = [m for m in model.modules() if isinstance(m, SorsaLinear) and adapter_name in m.r]
+        layers = [m for m in layers if m.get_base_layer().weight.device.type != "meta"]
+        for layer in tqdm(layers, desc=f"SVD ({config.decomposition})", unit="matrix", disable=len(layers) < 8):
+            layer.initialize(adapter_name, config)
+
+    def _create_and_replace(
+        self, config: SorsaConfig, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
+        current_key: str, **_: Any,
+    ) -> None:  # fmt: skip
+        rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), current_key), config.r)
+        linear = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if not isinstance(linear, nn.Linear) or not linear.weight.dtype.is_floating_point:
+            raise TypeError(f"SORSA adapts torch.nn.Linear with floating-point weights; {current_key} is {linear}")
+        layer = target if isinstance(target, SorsaLinear) else SorsaLinear(target)
+        try:
+            layer.update_layer(adapter_name, rank, config)
+        except ValueError as error:
+            raise ValueError(f"{current_key}: {error}") from None
+        if layer is not target:
+            if adapter_name != self.active_adapter:
+                layer.requires_grad_(False)  # an additional adapter is not trained until it is activated
+            self._replace_module(parent, target_name, layer, target)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: SorsaConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        # PEFT calls this with the file's tensors before any of them is used: the place to refuse a wrong base.
+        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        layers = {name: m for name, m in model.named_modules() if isinstance(m, SorsaLinear) and adapter_name in m.r}
+        wrong = []
+        for name, layer in layers.items():
+            saved, weight = remapped.get(f"{name}.sorsa_probe.{adapter_name}"), layer.get_base_layer().weight
+            if saved is not None and weight.device.type != "meta" and not same_base(saved, weight):
+                wrong.append(name.removeprefix("base_model.model."))
+        if wrong:
+            base = config.base_model_name_or_path or "another model"
+            raise ValueError(
+                f"this adapter was cut from other base weights ({base}): {len(wrong)} of {len(layers)} adapted "
+                f"matrices differ, the first is {wrong[0]}. Load the base model it was trained on"
+            )
+        return remapped
