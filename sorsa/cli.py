@@ -53,6 +53,8 @@ def build_parser() -> Parser:
     """Return the parser: the modes by hand, one flag for each field of RunConfig."""
     parser = Parser(
         prog="run.py",
+        usage="python run.py --name NAME (--train | --merge | --test | --export-lora) [settings]\n"
+        "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=118),

@@ -63,8 +63,8 @@ def _from_hub(config: RunConfig, found: Recipe, bounds: tuple[int, int | None]) 
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"train_dataset = {config.train_dataset!r}: cannot get {found.hub_id} from the Hugging Face hub "
-            f"({reason.rstrip('.')}). Use a local .jsonl, .json or .parquet file with the columns {found.query} and {found.response}: "
-            "--train-dataset PATH"
+            f"({reason.rstrip('.')}). Use a local .jsonl, .json or .parquet file with the "
+            f"columns {found.query} and {found.response}: --train-dataset PATH"
         ) from error
     start, stop = bounds
     total = len(rows)
