@@ -1,0 +1,221 @@
+"""Comparing two parsed answers, our rule: structure first, exact numbers next, symbolic equality last.
+
+Brackets of intervals and tuples count; sets, lists and unions have no order; `x = 5` answers `5`; an inequality may be
+written as the interval it describes; a +- stands for both values. Nothing is approximate.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from sorsa.evaluation.exact import OutOfBounds, power
+from sorsa.evaluation.latex import Node
+from sorsa.evaluation.latex_tokens import Unreadable
+from sorsa.evaluation.symbolic import SymbolicWorker
+
+MAX_ITEMS = 60  # of an unordered list: matching is quadratic
+MAX_SIGNS = 4  # +- in one expression: 2^4 values
+_MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_INFINITY: Node = ["const", "oo"]
+_ARITHMETIC = {"add", "mul", "div", "neg", "pow", "fact", "root"}
+
+
+def same_answer(answer: Node, gold: Node, worker: SymbolicWorker) -> bool:
+    """Tell whether two answers are the same.
+
+    Args:
+        answer: Node of the prediction.
+        gold: Node of the gold answer.
+        worker: Compares what is not settled by structure or exact arithmetic.
+
+    Raises:
+        SymbolicTimeout, SymbolicError, OutOfBounds: The comparison could not be made.
+    """
+    return _same(_normal(answer, gold), _normal(gold, answer), worker)
+
+
+def _normal(node: Node, other: Node) -> Node:
+    """Bring one side to the form of the other: labels dropped, inequalities as intervals, +- as a list."""
+    if node[0] == "rel":
+        node = _without_label(node, other)
+    if node[0] == "rel" and other[0] in ("group", "union"):
+        node = _interval(node) or node
+    if node[0] == "list" and other[0] == "union":
+        parts = [_interval(part) if part[0] == "rel" else part for part in node[1]]
+        node = ["union", parts] if all(parts) else node
+    if node[0] in ("list", "set"):
+        return [node[0], [value for part in node[1] for value in _signs(_without_label(part, ["num", "0"]))]]
+    values = _signs(node)
+    return values[0] if len(values) == 1 else ["list", values]
+
+
+def _without_label(node: Node, other: Node) -> Node:
+    """`x = 5`, `f(x) = 5`, `x \\in [1,2]` name the answer; drop the name where the other side has none."""
+    if node[0] != "rel" or len(node[1]) != 1:
+        return node
+    (operator,), (left, right) = node[1], node[2]
+    labelled = other[0] == "rel" and other[1] == [operator]
+    is_name = left[0] in ("sym", "text", "const") or (left[0] == "mul" and left[1][0] == left[2][0] == "sym")
+    return right if operator in ("=", "in") and is_name and not labelled else node
+
+
+def _interval(node: Node) -> Node | None:
+    """Return the interval that an inequality in one variable describes, or None."""
+    operators, sides = node[1], node[2]
+    if any(operator not in _MIRROR for operator in operators):
+        return None
+    if len(operators) == 1 and (sides[0][0] == "sym") != (sides[1][0] == "sym"):
+        operator, value = operators[0], sides[1]
+        if sides[1][0] == "sym":
+            operator, value = _MIRROR[operator], sides[0]
+        closed = operator.endswith("=")
+        if operator.startswith(">"):
+            return ["group", "[" if closed else "(", [value, _INFINITY], ")"]
+        return ["group", "(", [["neg", _INFINITY], value], "]" if closed else ")"]
+    if len(operators) == 2 and sides[1][0] == "sym" and operators[0][0] == operators[1][0]:
+        if operators[0][0] == ">":
+            operators, sides = operators[::-1], sides[::-1]
+        opener, closer = ("[" if operators[0].endswith("=") else "("), ("]" if operators[1].endswith("=") else ")")
+        return ["group", opener, [sides[0], sides[2]], closer]
+    return None
+
+
+def _signs(node: Node) -> list[Node]:
+    """Return the values of an expression with +-: one for each choice of signs."""
+    values = [node]
+    for _ in range(MAX_SIGNS + 1):
+        if not any(_has_sign(value) for value in values):
+            return values
+        values = [_choose(value, plus) for value in values for plus in (True, False)]
+    raise Unreadable("too many +- signs")
+
+
+def _has_sign(node: Node) -> bool:
+    return isinstance(node, list) and bool(node) and (node[0] == "pm" or any(_has_sign(child) for child in node))
+
+
+def _choose(node: Node, plus: bool) -> Node:
+    """Resolve the outermost, leftmost +- of a node; several in one answer are independent."""
+    if not isinstance(node, list) or not node:
+        return node
+    if node[0] == "pm":
+        right = node[2] if plus else ["neg", node[2]]
+        return right if node[1] is None else ["add", node[1], right]
+    for index, child in enumerate(node):
+        if _has_sign(child):
+            return [*node[:index], _choose(child, plus), *node[index + 1 :]]
+    return node
+
+
+def _same(a: Node, b: Node, worker: SymbolicWorker) -> bool:
+    kinds = {a[0], b[0]}
+    if kinds <= {"list", "set"}:
+        return _same_items(a[1], b[1], worker)
+    if kinds == {"union"}:
+        return _same_items(a[1], b[1], worker)
+    if kinds == {"group"}:
+        return (a[1], a[3]) == (b[1], b[3]) and _in_order(a[2], b[2], worker)
+    if kinds == {"matrix"}:
+        return len(a[1]) == len(b[1]) and all(_in_order(x, y, worker) for x, y in zip(a[1], b[1], strict=True))
+    if kinds == {"rel"}:
+        return _same_relation(a, b, worker)
+    if kinds == {"base"}:
+        return a == b
+    if kinds == {"text"}:
+        return plain_words(a[1]) == plain_words(b[1])
+    if kinds & {"list", "set", "union", "group", "matrix", "rel", "base", "text"}:
+        return False
+    return _same_expression(a, b, worker)
+
+
+def _in_order(a: list[Node], b: list[Node], worker: SymbolicWorker) -> bool:
+    return len(a) == len(b) and all(_same(_normal(x, y), _normal(y, x), worker) for x, y in zip(a, b, strict=True))
+
+
+def _same_items(a: list[Node], b: list[Node], worker: SymbolicWorker) -> bool:
+    """Match two collections without order; equality is an equivalence, so the first match found is as good as any."""
+    if len(a) != len(b) or len(a) > MAX_ITEMS:
+        return False
+    rest = list(b)
+    for item in a:
+        found = next((i for i, other in enumerate(rest) if _same(item, other, worker)), None)
+        if found is None:
+            return False
+        del rest[found]
+    return True
+
+
+def _same_relation(a: Node, b: Node, worker: SymbolicWorker) -> bool:
+    if a[1] == b[1] and _in_order(a[2], b[2], worker):
+        return True
+    if a[1] == ["="] and b[1] == ["="]:
+        if _is_label(a) and _is_label(b):
+            return False  # x = 5 and y = 5 both name a value; as equations they would differ too
+        left, right = (["add", n[2][0], ["neg", n[2][1]]] for n in (a, b))
+        return worker.compare("equation", left, right)
+    mirrored = [_MIRROR.get(operator, operator) for operator in reversed(a[1])]
+    return mirrored == b[1] and _in_order(a[2][::-1], b[2], worker)
+
+
+def _is_label(node: Node) -> bool:
+    return node[2][0][0] == "sym" and exact_value(node[2][1]) is not None
+
+
+def _same_expression(a: Node, b: Node, worker: SymbolicWorker) -> bool:
+    if a == b:
+        return True
+    x, y = exact_value(a), exact_value(b)
+    if x is not None and y is not None:
+        return x == y
+    return worker.compare("equal", a, b)
+
+
+def exact_value(node: Node) -> Fraction | None:
+    """Return the rational value of an expression, or None where it has none or needs symbolic work.
+
+    Raises:
+        OutOfBounds: A power or factorial too large to write out.
+    """
+    if node[0] == "num":
+        return Fraction(node[1])
+    if node[0] not in _ARITHMETIC:
+        return None
+    values = [exact_value(child) for child in node[1:]]
+    if any(value is None for value in values):
+        return None
+    try:
+        return _OPERATIONS[node[0]](*values)
+    except ZeroDivisionError:
+        return None
+
+
+def _factorial(n: Fraction) -> Fraction | None:
+    if n.denominator != 1 or n < 0:
+        return None
+    if n > 500:  # 500! has 1135 digits, within exact.MAX_DIGITS
+        raise OutOfBounds("a factorial with too many digits")
+    return Fraction(math.factorial(int(n)))
+
+
+def _root(value: Fraction, index: Fraction) -> Fraction | None:
+    if index != 2 or value < 0:
+        return None
+    over, under = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    return Fraction(over, under) if over**2 == value.numerator and under**2 == value.denominator else None
+
+
+_OPERATIONS = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "pow": power,
+    "fact": _factorial,
+    "root": _root,
+}
+
+
+def plain_words(text: str) -> str:
+    """Return words without case, spaces, brackets and punctuation: `(B)` is B, `East.` is east."""
+    return "".join(letter for letter in text.casefold() if letter.isalnum())

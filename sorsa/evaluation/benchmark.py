@@ -1,0 +1,52 @@
+"""What every benchmark module offers, and the small records that travel between generation, grading and results.
+
+A benchmark module defines:
+    HUB_ID            where its questions come from, for records
+    MAX_NEW_TOKENS    default generation length (PAPER.md 2)
+    RUNS_CODE         True when grading runs code written by a model, which needs consent
+    load(config)      -> list[Question]
+    item(row)         -> Item, from a row of a completions file (`--grade`); raises UsageError for a bad row
+    grade_all(items)  -> iterator of one dict per item, in order: rule name -> Verdict, always both RULES
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+RULES = ("ours", "authors")  # the default headline first
+
+# Values of Verdict.reason. NO_ANSWER, ERROR and TIMEOUT are wrong answers that the results count apart.
+EQUAL = "equal"
+DIFFERENT = "different"
+NO_ANSWER = "no answer"
+UNREADABLE = "unreadable"
+ERROR = "error"
+TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a benchmark: `id` is unique, `prompt` goes to the model as it is, `gold` goes to the grader."""
+
+    id: str
+    prompt: str
+    gold: Any
+
+
+@dataclass(frozen=True)
+class Item:
+    """One answer to grade; `extracted` says that `text` already is the final answer, not a whole completion."""
+
+    text: str | None
+    gold: Any
+    extracted: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule says about one answer: right or wrong, what it read as the answer, and why."""
+
+    correct: bool
+    extracted: str | None
+    reason: str

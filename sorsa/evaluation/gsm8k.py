@@ -1,0 +1,183 @@
+r"""GSM-8K: grade-school word problems whose answer is one number (Cobbe et al. 2021, arXiv 2110.14168).
+
+Rule `authors` gives the verdicts of the released code (PAPER.md 5.8): the number after the last `The answer is: `,
+rounded to an integer, against the number after `####`. Rule `ours` compares exact fractions and never rounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from sorsa.errors import UsageError
+from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, NO_ANSWER, UNREADABLE, Item, Question, Verdict
+from sorsa.evaluation.exact import MAX_DIGITS, OutOfBounds, decimal
+from sorsa.evaluation.extraction import after_authors_marker, after_hashes, after_marker, first_line, last_boxed
+from sorsa.evaluation.questions import answer_text, load_rows
+
+if TYPE_CHECKING:
+    from sorsa.config import RunConfig
+
+HUB_ID = "openai/gsm8k"
+MAX_NEW_TOKENS = 1024
+RUNS_CODE = False
+
+# The authors' pattern: one separator at most, so `1,234,567` reads as 1234. Kept, since their scores contain it.
+_AUTHORS_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
+_AUTHORS_GOLD = re.compile(r"#### (\-?[0-9\.\,]+)")
+
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d{1,3}(?: \d{3})+(?![\d])|\d+)"
+_DECIMAL = rf"(?:{_WHOLE}(?:\.\d+)?|\.\d+)"
+_NUMBER = re.compile(
+    rf"(?P<sign>(?<![\w)}}])[-+]\s?)?(?:(?P<mixed>\d+)(?:\s+|\s*(?:and|&)\s+))?(?P<over>{_DECIMAL})\s*/\s*(?P<under>{_DECIMAL})"
+    rf"|(?P<sign2>(?<![\w)}}])[-+]\s?)?(?P<number>{_DECIMAL})"
+    r"(?:[eE](?P<exp>[-+]?\d+)(?!\w)|\s*(?:\\times|\\cdot|[×x*])\s*10\s*(?:\^|\*\*)\s*\{?(?P<exp10>[-+]?\d+)\}?)?"
+)
+# After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30`, `3 or 4` say no number.
+_UNFINISHED = re.compile(r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s+or\s+\d")
+_PERCENT = re.compile(r"\s*(?:\\?%|percent\b)", re.IGNORECASE)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(r"\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
+_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,\s]+)\}|(\d))\s*(?:\{\s*([\d.,\s]+)\}|(\d))")
+_REWRITES = [
+    (re.compile(r"\{,\}|,?\\[!,]|\\ |[\u00a0\u2009\u202f]"), lambda m: "," if "," in m[0][:2] and m[0] != "\\," else ""),
+    (re.compile(r"[\u2212\u2012\u2013]"), "-"),
+    (re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|boxed|left|right)(?![a-zA-Z])"), ""),
+    (re.compile(r"\\?\$|[\u20ac\u00a3\u00a5]"), ""),
+    (_FRACTION, lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}"),
+    (re.compile(r"[{}]"), " "),
+]
+
+
+def load(config: RunConfig) -> list[Question]:
+    """Return the test questions, from the hub or from `config.test_file` (columns question and answer).
+
+    Raises:
+        UsageError: The file or the hub cannot be read, or a row lacks a column.
+    """
+    from sorsa.data.prompts import math_test_prompt
+
+    rows = load_rows(config, HUB_ID, "main", ("question", "answer"))
+    return [Question(str(i), math_test_prompt(row["question"]), row["answer"]) for i, row in enumerate(rows)]
+
+
+def item(row: dict[str, Any]) -> Item:
+    """Return the answer in a row `{completion or prediction, gold}` of a completions file.
+
+    Raises:
+        UsageError: A column is missing, or the gold answer holds no number.
+    """
+    text, gold, extracted = answer_text(row)
+    if gold is None or number_in(gold_answer(gold))[0] is None:
+        raise UsageError(f"the gold answer {str(gold)[:60]!r} holds no number; give the final number or a `#### N` text")
+    return Item(text, gold, extracted)
+
+
+def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
+    """Yield the verdicts of both rules for each item, in order."""
+    for one in items:
+        yield {"ours": grade_ours(one), "authors": grade_authors(one)}
+
+
+def grade_authors(one: Item) -> Verdict:
+    """Grade as the authors' release does: the prediction is rounded to an integer, the gold answer is not."""
+    text = one.text if one.extracted else after_authors_marker(one.text or "")
+    if text is None:
+        return Verdict(False, None, NO_ANSWER)
+    value = _authors_number(text)
+    if value is None:
+        return Verdict(False, text.strip()[:200], UNREADABLE)
+    match = _AUTHORS_GOLD.search(one.gold)
+    gold = match[1] if match else gold_answer(one.gold)
+    try:
+        correct = float(gold.strip().lstrip("$").rstrip(".").replace(",", "")) == float(value)
+    except (ValueError, OverflowError):
+        correct = False
+    return Verdict(correct, str(value)[:200], EQUAL if correct else DIFFERENT)
+
+
+def _authors_number(text: str) -> int | None:
+    match = _AUTHORS_NUMBER.search(text.strip())
+    if not match or len(match.group()) > MAX_DIGITS:
+        return None
+    number = match.group().replace(",", "")
+    try:
+        if "/" not in number:
+            return round(float(number))
+        over, under = number.split("/")
+        return round(float(over)) if under == "0" else round(float(Fraction(number)))
+    except (ValueError, OverflowError, ZeroDivisionError):  # their run would stop here; an answer without value is wrong
+        return None
+
+
+def grade_ours(one: Item) -> Verdict:
+    """Grade by exact comparison: no rounding, no tolerance; a percent sign may or may not mean a hundredth."""
+    text = one.text if one.extracted else extract(one.text or "")
+    if text is None or not text.strip():
+        return Verdict(False, None, NO_ANSWER)
+    shown, gold_text = text.strip()[:200], gold_answer(one.gold)
+    if text.strip() == gold_text.strip():
+        return Verdict(True, shown, EQUAL)
+    value, percent = number_in(text)
+    if value is None:
+        return Verdict(False, shown, UNREADABLE)
+    gold, gold_percent = number_in(gold_text)
+    correct = value == gold
+    if not correct and gold is not None and percent != gold_percent:  # `50%` is both 50 (percent) and 0.5
+        correct = value / 100 == gold if percent else value == gold / 100
+    return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def extract(completion: str) -> str | None:
+    r"""Return the text of the final answer: after the last `The answer is`, else `####`, else `\boxed{}`, else None."""
+    after = after_marker(completion)
+    if after is not None and after.strip():
+        line = first_line(after)
+        return last_boxed(line) or line
+    return after_hashes(completion) or last_boxed(completion)
+
+
+def gold_answer(gold: str) -> str:
+    """Return the final answer that a gold text holds: after `####`, or by the extraction rules, else the text itself."""
+    return after_hashes(gold) or extract(gold) or gold
+
+
+def number_in(text: str) -> tuple[Fraction | None, bool]:
+    """Return the number that a short answer states, exactly, and whether a percent sign follows it.
+
+    Args:
+        text: Such as `18`, `$1,234.50`, `2 1/2 hours`, `3 x 6 = 18`, `\\frac{3}{4}`, `1.5e3`.
+
+    Returns:
+        (None, False) where it states no number, an expression not worked out, or a number beyond all bounds.
+    """
+    text = text[: 2 * MAX_DIGITS].strip().strip("*_ ")
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = re.split(r"[=\u2248]", text)[-1]
+    match = _NUMBER.search(text)
+    if not match:
+        return None, False
+    rest = text[match.end() :]
+    if _UNFINISHED.match(rest):
+        return None, False
+    try:
+        value = _value(match)
+    except (OutOfBounds, ValueError, ZeroDivisionError):
+        return None, False
+    if scale := _SCALE.match(rest):
+        value *= _SCALES[scale[1].lower()]
+    return value, bool(_PERCENT.match(rest))
+
+
+def _value(match: re.Match[str]) -> Fraction:
+    def plain(name: str) -> Fraction:
+        return decimal(match[name].replace(",", "").replace(" ", ""))
+
+    if match["over"]:
+        value = plain("over") / plain("under") + (plain("mixed") if match["mixed"] else 0)
+    else:
+        value = plain("number") * decimal("1e" + (match["exp"] or match["exp10"] or "0"))
+    return -value if "-" in (match["sign"] or match["sign2"] or "") else value

@@ -1,0 +1,345 @@
+r"""Reading a mathematical answer: a recursive-descent parser from a subset of LaTeX to plain nested lists.
+
+No `sympify`, `parse_expr` or `eval` anywhere: text from a model only ever becomes data. Nodes, with `e` an expression:
+    ["num", "p/q"]  ["sym", name]  ["const", "pi" | "e" | "i" | "oo"]  ["text", words]  ["base", digits, base]
+    ["add", e, e]  ["mul", e, e]  ["div", e, e]  ["neg", e]  ["pow", e, e]  ["fact", e]  ["abs", e]  ["pm", e | None, e]
+    ["root", e, n]  ["binom", e, e]  ["fn", name, e]  ["log", base, e]
+and around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set", [e, ...]], ["list", [e, ...]],
+["union", [e, ...]], ["rel", [op, ...], [e, ...]], ["matrix", [[e, ...], ...]].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sorsa.evaluation.exact import decimal
+from sorsa.evaluation.latex_tokens import Token, Unreadable, clean, tokenise
+
+Node = list[Any]
+MAX_DEPTH = 40  # nesting of brackets, fractions and exponents; Python's own recursion limit is never near
+
+_RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
+    "lt": "<", "gt": ">", "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "to": "->", "rightarrow": "->",
+}  # fmt: skip
+_CONSTANTS = {"pi": "pi", "infty": "oo"}
+_CLOSERS = {"(": ")]", "[": "])"}
+_MATRICES = {"pmatrix", "bmatrix", "vmatrix", "Bmatrix", "matrix", "smallmatrix", "array"}
+
+
+def parse(text: str) -> Node:
+    """Parse one answer.
+
+    Args:
+        text: The answer as written, with or without dollar signs.
+
+    Returns:
+        A node as listed at the top of this file.
+
+    Raises:
+        Unreadable: Outside the subset, too long or too deep.
+        OutOfBounds: A number beyond all bounds.
+    """
+    parser = _Parser(tokenise(clean(text)))
+    node = parser.answer()
+    if parser.peek() is not None:
+        raise Unreadable(f"cannot go on at {parser.peek()[1]!r}")
+    return node
+
+
+class _Parser:
+    """One pass over the tokens; each method reads one level of precedence."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens, self.at, self.depth, self.bars = tokens, 0, 0, 0
+
+    def peek(self, ahead: int = 0) -> Token | None:
+        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else None
+
+    def take(self, *values: str) -> str | None:
+        """Consume and return the next token's value if it is an operator or command among `values`."""
+        token = self.peek()
+        if token and token[0] in ("op", "cmd") and token[1] in values:
+            self.at += 1
+            return token[1]
+        return None
+
+    def expect(self, value: str) -> None:
+        if not self.take(value):
+            raise Unreadable(f"expected {value!r}")
+
+    # -- around expressions ------------------------------------------------------------------------------------------
+
+    def answer(self) -> Node:
+        """`a, b and c` at the top level: one part, or a list without order."""
+        parts = [self.relation()]
+        while self.separator():
+            parts.append(self.relation())
+        return parts[0] if len(parts) == 1 else ["list", parts]
+
+    def separator(self) -> bool:
+        found = False
+        while self.take(",", ";") or self.word("or", "and"):
+            found = True
+        return found
+
+    def word(self, *words: str) -> bool:
+        token = self.peek()
+        if token and token[0] == "text" and token[1].lower().strip(" ,") in words:
+            self.at += 1
+            return True
+        return False
+
+    def relation(self) -> Node:
+        sides, operators = [self.union()], []
+        while (operator := self.take(*_RELATIONS)) is not None:
+            operators.append(_RELATIONS[operator])
+            sides.append(self.union())
+        return ["rel", operators, sides] if operators else sides[0]
+
+    def union(self) -> Node:
+        parts = [self.sum()]
+        while self.take("cup"):
+            parts.append(self.sum())
+        return ["union", parts] if len(parts) > 1 else parts[0]
+
+    # -- expressions -------------------------------------------------------------------------------------------------
+
+    def sum(self) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("nested too deeply")
+        sign = self.take("-", "+", "pm", "mp")
+        node = self.product()
+        if sign == "-":
+            node = ["neg", node]
+        elif sign in ("pm", "mp"):
+            node = ["pm", None, node]
+        while (operator := self.take("+", "-", "pm", "mp")) is not None:
+            right = self.product()
+            node = (
+                ["add", node, right]
+                if operator == "+"
+                else ["add", node, ["neg", right]]
+                if operator == "-"
+                else ["pm", node, right]
+            )
+        self.depth -= 1
+        return node
+
+    def product(self) -> Node:
+        node = self.factor()
+        while True:
+            if self.take("*", "cdot", "times"):
+                node = ["mul", node, self.factor()]
+            elif self.take("/", "div"):
+                node = ["div", node, self.factor()]
+            elif self.starts_factor():
+                node = self.juxtapose(node)
+            elif not self.unit():
+                return node
+
+    def juxtapose(self, node: Node) -> Node:
+        r"""`2x` is a product; `1\frac{4}{5}` and `137 1/2` are mixed numbers."""
+        before, start = self.peek(-1), self.at
+        digits = before is not None and before[0] == "num" and before[1].isdigit() and node[0] == "num"
+        if digits and self.peek()[0] == "num":
+            mixed = [t[1] if t else "" for t in (self.peek(), self.peek(1), self.peek(2))]
+            if mixed[1] == "/" and mixed[0].isdigit() and mixed[2].isdigit() and int(mixed[2]):
+                self.at += 3
+                return ["add", node, ["div", ["num", mixed[0]], ["num", mixed[2]]]]
+            raise Unreadable("two numbers side by side")
+        right = self.factor()
+        if digits and self.tokens[start] == ("cmd", "frac") and right[0] == "div" and right[1][0] == right[2][0] == "num":
+            return ["add", node, right]
+        return ["mul", node, right]
+
+    def starts_factor(self) -> bool:
+        token = self.peek()
+        if token is None:
+            return False
+        kind, value = token
+        if kind in ("num", "sym", "fn"):
+            return True
+        if kind == "cmd":
+            return value in ("frac", "sqrt", "binom", "pi", "infty", "begin", "lvert", "lfloor", "lceil", "lbrace")
+        return (kind == "op" and value in "({[") or (value == "|" and not self.bars)
+
+    def unit(self) -> bool:
+        """Skip words after a value: `15 cm^2` is 15."""
+        token = self.peek()
+        if token is None or token[0] != "text" or token[1].lower() in ("or", "and"):
+            return False
+        self.at += 1
+        if self.take("^"):
+            self.argument()
+        return True
+
+    def factor(self) -> Node:
+        if self.take("-"):
+            return ["neg", self.factor()]
+        self.take("+")
+        node = self.atom()
+        while True:
+            if self.take("^"):
+                node = ["pow", node, self.argument()]
+            elif self.take("!"):
+                node = ["fact", node]
+            else:
+                return node
+
+    def argument(self) -> Node:
+        """What stands after `^`: a group in braces, or one atom with its sign."""
+        if self.take("{"):
+            node = self.sum()
+            self.expect("}")
+            return node
+        return ["neg", self.atom()] if self.take("-") else self.atom()
+
+    def single(self) -> Node:
+        r"""One argument as TeX takes it: a group in braces, or one digit (`\frac12`), or one atom."""
+        token = self.peek()
+        if token and token[0] == "num" and len(token[1]) > 1 and token[1].isdigit():
+            self.tokens[self.at] = ("num", token[1][1:])
+            return ["num", token[1][0]]
+        return self.argument()
+
+    def atom(self) -> Node:
+        self.depth += 1
+        token = self.peek()
+        if token is None or self.depth > MAX_DEPTH:
+            raise Unreadable("ends too early" if token is None else "nested too deeply")
+        self.at += 1
+        kind, value = token
+        if kind == "num":
+            node = self.number(value)
+        elif kind == "sym":
+            node = self.symbol(value)
+        elif kind == "fn":
+            node = self.function(value)
+        elif kind == "text":
+            node = ["text", value]
+        else:
+            node = self.special(value)
+        self.depth -= 1
+        return node
+
+    def number(self, value: str) -> Node:
+        if self.take("_"):
+            base = self.argument()
+            if base[0] != "num":
+                raise Unreadable("a number with a symbol below it")
+            return ["base", value.lstrip("0") or "0", base[1]]
+        return ["num", value if "/" in value else str(decimal(value))]
+
+    def symbol(self, name: str) -> Node:
+        if self.take("_"):
+            index = self.argument()
+            return ["sym", f"{name}_{index[-1]}"]
+        if name in ("e", "i"):
+            return ["const", name]
+        return ["sym", name]
+
+    def function(self, name: str) -> Node:
+        """`sin^2 x`, `log_2 8`, `ln(x)`: without brackets the argument is the product that follows."""
+        base = self.argument() if name == "log" and self.take("_") else None
+        exponent = self.argument() if self.take("^") else None
+        token = self.peek()
+        if token and token[0] == "op" and token[1] in "({[":
+            argument = self.atom()
+        else:
+            argument = self.factor()
+            while (token := self.peek()) and (token[0] in ("num", "sym") or token[1] in ("pi", "frac", "sqrt")):
+                argument = ["mul", argument, self.factor()]
+        node = ["log", base, argument] if base else ["fn", "ln" if name == "log" else name, argument]
+        return ["pow", node, exponent] if exponent else node
+
+    def special(self, value: str) -> Node:
+        """Brackets and the commands with a meaning of their own."""
+        if value in _CLOSERS:
+            return self.bracket(value)
+        if value == "{":
+            node = self.sum()
+            self.expect("}")
+            return node
+        if value in ("|", "lvert"):
+            return self.bar("|" if value == "|" else "rvert")
+        if value in ("lfloor", "lceil"):
+            node = self.sum()
+            self.expect("rfloor" if value == "lfloor" else "rceil")
+            return ["fn", "floor" if value == "lfloor" else "ceil", node]
+        if value in ("frac", "binom"):
+            over, under = self.single(), self.single()
+            return ["div" if value == "frac" else "binom", over, under]
+        if value == "sqrt":
+            return self.root()
+        if value in _CONSTANTS:
+            return ["const", _CONSTANTS[value]]
+        if value in ("emptyset", "varnothing"):
+            return ["set", []]
+        if value == "lbrace":
+            return ["set", self.items("rbrace")[0]]
+        if value == "begin":
+            return self.matrix()
+        raise Unreadable(f"cannot read {value!r}")
+
+    def bar(self, closer: str) -> Node:
+        self.bars += 1
+        node = self.sum()
+        self.bars -= 1
+        self.expect(closer)
+        return ["abs", node]
+
+    def root(self) -> Node:
+        index: Node = ["num", "2"]
+        if self.take("["):
+            index = self.sum()
+            self.expect("]")
+        return ["root", self.argument(), index]
+
+    def items(self, *closers: str) -> tuple[list[Node], str]:
+        bars, self.bars = self.bars, 0
+        if closer := self.take(*closers):
+            return [], closer
+        items = [self.relation()]
+        while self.take(",", ";"):
+            items.append(self.relation())
+        closer = self.take(*closers)
+        if not closer:
+            raise Unreadable("a bracket is not closed")
+        self.bars = bars
+        return items, closer
+
+    def bracket(self, opener: str) -> Node:
+        items, closer = self.items(*_CLOSERS[opener])
+        if len(items) == 1 and closer == _CLOSERS[opener][0]:
+            return items[0]
+        return ["group", opener, items, closer]
+
+    def matrix(self) -> Node:
+        r"""`\begin{pmatrix} a & b \\ c & d \end{pmatrix}`; the kind of bracket carries no meaning in MATH answers."""
+        name = self.environment()
+        if name == "array":
+            self.environment()  # the column specification
+        rows: list[list[Node]] = [[]]
+        while not self.take("end"):
+            if self.take("\\"):
+                rows.append([])
+            elif not self.take("&"):
+                rows[-1].append(self.relation())
+        if self.environment() != name:
+            raise Unreadable("the matrix does not end as it began")
+        return ["matrix", [row for row in rows if row]]
+
+    def environment(self) -> str:
+        self.expect("{")
+        name = ""
+        while not self.take("}"):
+            token = self.peek()
+            if token is None:
+                raise Unreadable("a brace is not closed")
+            name += token[1]
+            self.at += 1
+        if name not in _MATRICES and name.strip("lcr|"):
+            raise Unreadable(f"cannot read the environment {name[:20]!r}")
+        return name

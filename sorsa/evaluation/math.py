@@ -1,0 +1,182 @@
+r"""MATH: competition problems whose answer stands in `\boxed{}` (Hendrycks et al. 2021, arXiv 2103.03874).
+
+Rule `authors`: the text after the last `The answer is: `, compared as the released code does (math_authors.py).
+Rule `ours`: also `\boxed{}`; parsed (latex.py) and compared exactly (answers.py). Text that cannot be read is right only
+if it equals the gold text; time-outs and errors are wrong and have their own reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from sorsa.errors import UsageError
+from sorsa.evaluation import math_authors
+from sorsa.evaluation.answers import exact_value, plain_words, same_answer
+from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNREADABLE, Item, Question, Verdict
+from sorsa.evaluation.exact import OutOfBounds
+from sorsa.evaluation.extraction import after_marker, first_line, last_boxed
+from sorsa.evaluation.latex import parse
+from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
+from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
+from sorsa.evaluation.symbolic import SymbolicError, SymbolicTimeout, SymbolicWorker
+
+if TYPE_CHECKING:
+    from sorsa.config import RunConfig
+
+HUB_ID = "EleutherAI/hendrycks_math"
+MAX_NEW_TOKENS = 2048
+RUNS_CODE = False
+
+SUBJECTS = (
+    "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",
+    "precalculus",
+)  # fmt: skip
+# (question column, gold column) of the files in use: the hub's, the authors' MATH_test.jsonl, and answers alone
+_COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
+_MATH_SPAN = re.compile(r"(?<!\\)\$+([^$]+?)(?<!\\)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+
+
+def load(config: RunConfig) -> list[Question]:
+    """Return the test questions, from the hub or from `config.test_file`.
+
+    Raises:
+        UsageError: The file or the hub cannot be read, or a row has none of the known pairs of columns.
+    """
+    from sorsa.data.prompts import math_test_prompt
+
+    questions: list[Question] = []
+    for where, row in _rows(config):
+        if config.limit is not None and len(questions) >= config.limit:
+            break
+        question, gold = next((pair for pair in _COLUMNS if pair[0] in row and pair[1] in row), _COLUMNS[0])
+        text, solution = require_text(row, question, where), require_text(row, gold, where)
+        questions.append(Question(str(len(questions)), math_test_prompt(text), solution))
+    return questions
+
+
+def _rows(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    from pathlib import Path
+
+    if config.test_file:
+        yield from read_rows(Path(config.test_file))
+        return
+    for subject in SUBJECTS:
+        for number, row in enumerate(hub_rows(config, HUB_ID, subject)):
+            yield f"{HUB_ID} {subject} row {number}", row
+
+
+def item(row: dict[str, Any]) -> Item:
+    """Return the answer in a row `{completion or prediction, gold}` of a completions file.
+
+    Raises:
+        UsageError: A column is missing or holds something else than text, a number or null.
+    """
+    text, gold, extracted = answer_text(row)
+    return Item(text, gold, extracted)
+
+
+def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
+    """Yield the verdicts of both rules for each item, in order; one worker process serves all symbolic comparisons."""
+    with SymbolicWorker() as worker:
+        for one in items:
+            yield {rule: _guarded(grade, one, worker) for rule, grade in (("ours", grade_ours), ("authors", grade_authors))}
+
+
+def _guarded(grade: Any, one: Item, worker: SymbolicWorker) -> Verdict:
+    """Run one rule on one answer; a time-out or an error is a wrong answer with its reason."""
+    worker.renew()
+    shown = (one.text or "")[:200] if one.extracted else None
+    try:
+        return grade(one, worker)
+    except SymbolicTimeout:
+        return Verdict(False, shown, TIMEOUT)
+    except (SymbolicError, RecursionError, ArithmeticError) as error:
+        return Verdict(False, shown, f"{ERROR}: {error}"[:200])
+
+
+def grade_authors(one: Item, worker: SymbolicWorker) -> Verdict:
+    """Grade as the authors' release does; a missing answer equals a missing gold answer."""
+    answer = one.text if one.extracted else math_authors.extract(one.text or "")
+    gold = one.gold
+    if gold is not None and ("\\boxed" in gold or len(gold) > MAX_LENGTH):
+        gold = math_authors.gold_answer(gold)
+    elif gold is not None and not gold.strip():
+        gold = None
+    if max(len(gold or ""), len(answer or "")) > MAX_LENGTH:
+        return Verdict(gold == answer, (answer or "")[:200], EQUAL if gold == answer else UNREADABLE)
+    correct = math_authors.same_answer(str(gold), str(answer), worker)
+    reason = EQUAL if correct else NO_ANSWER if answer is None else DIFFERENT
+    return Verdict(correct, answer, reason)
+
+
+def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
+    """Grade by exact comparison of the parsed answers."""
+    answer = one.text if one.extracted else extract(one.text or "")
+    gold = gold_answer(one.gold or "")
+    if answer is None or not answer.strip() or not gold.strip():
+        return Verdict(False, answer, NO_ANSWER)
+    shown = answer.strip()[:500]
+    if len(answer) > MAX_LENGTH:
+        return Verdict(answer.strip() == gold.strip(), shown, EQUAL if answer.strip() == gold.strip() else UNREADABLE)
+    answer, gold = _unwrapped(answer), _unwrapped(gold)
+    if _squeezed(answer) == _squeezed(gold) or _same_words(answer, gold):
+        return Verdict(True, shown, EQUAL)
+    try:
+        left = parse(answer)
+        right = parse(gold)
+        correct = same_answer(left, right, worker) or _percent(answer, gold)
+    except (Unreadable, OutOfBounds, ValueError):
+        return Verdict(False, shown, UNREADABLE)
+    return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def extract(completion: str) -> str | None:
+    r"""Return the final answer: after the last `The answer is`, else the last `\boxed{}`, else None."""
+    after = after_marker(completion)
+    if after is not None and after.strip():
+        text = first_line(after)
+        return last_boxed(text) or text.split(".\n")[0]
+    return last_boxed(completion)
+
+
+def gold_answer(gold: str) -> str:
+    r"""Return the last `\boxed{}` of a solution, or the final answer after `The answer is`, or the text itself."""
+    return last_boxed(gold) or extract(gold) or gold
+
+
+def _unwrapped(text: str) -> str:
+    """Return the formula of `$x = 5$ because ...`; text with several formulas keeps them all."""
+    text = text.strip().strip("*").strip()
+    spans = list(_MATH_SPAN.finditer(text))
+    if len(spans) == 1 and not any(letter.isdigit() for letter in text[: spans[0].start()]):
+        rest = text[spans[0].end() :]
+        if not rest or rest[0] in " .,;:":
+            return next(group for group in spans[0].groups() if group is not None)
+    return text
+
+
+def _squeezed(text: str) -> str:
+    return "".join(clean(text).split())
+
+
+def _same_words(answer: str, gold: str) -> bool:
+    r"""`\text{East}` and `east`, `(B)` and B; not for formulas, where signs and brackets carry meaning."""
+    words = [re.sub(r"\\(?:text|textbf|mbox|mathrm|mathbf)\s*", "", clean(text)) for text in (answer, gold)]
+    if not all(re.fullmatch(r"[\s{}().,'A-Za-z-]+", text) for text in words):
+        return False
+    left, right = (plain_words(text) for text in words)
+    is_word = "\\text" in gold or "\\mbox" in gold or len(right) > 3
+    return is_word and left == right
+
+
+def _percent(answer: str, gold: str) -> bool:
+    """`50%` is 50 (what percent?) and also 1/2: accept either where just one side has the sign."""
+    if ("%" in answer) == ("%" in gold):
+        return False
+    values: list[Fraction | None] = [exact_value(parse(text)) for text in (answer, gold)]
+    if None in values:
+        return False
+    return values[0] / 100 == values[1] if "%" in answer else values[0] == values[1] / 100
