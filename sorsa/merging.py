@@ -1,0 +1,89 @@
+"""Merging: `W = Wr + U diag(S) V^T` in FP32, written as an ordinary Hugging Face directory (paper section 4).
+
+The weights are written in FP32, 27 GB for a 7B model. FP32 is what was trained and what `--test-precision fp32` has to
+measure; a BF16 file keeps 8 bits of each weight, which swallows much of what fine-tuning changed, and could never be
+turned back. Loading in BF16 rounds once, when the test asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from sorsa.errors import UsageError
+from sorsa.files import whole_directory
+from sorsa.models import load_base_model, load_tokenizer
+from sorsa.run_folder import RunFolder, environment
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from sorsa.config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+def merge(config: RunConfig) -> None:
+    """Merge the run's adapter into its base model and write `runs/NAME/merged`.
+
+    Args:
+        config: The resolved settings; `name`, `run_path`, `model`, `revision`, `local` and `overwrite` are read.
+
+    Raises:
+        UsageError: The run is not trained, is merged already, or its adapter was cut from another base model.
+        OSError: The disk is full; nothing half-written is left.
+    """
+    folder = RunFolder(config.run_path, config.name)
+    adapter = folder.require_adapter()
+    if folder.merged.exists() and not config.overwrite:
+        raise UsageError(
+            f"run {config.name!r} is merged already ({folder.merged}); replace it with --overwrite, or go on with "
+            f"{folder.command('test')} --test-dataset NAME"
+        )
+    start = time.perf_counter()
+    torch.set_float32_matmul_precision("highest")  # no TF32: the sums are kept for good
+    model = _load_adapter(load_base_model(config, torch.float32), adapter)
+    merged = model.merge_and_unload(progressbar=True, safe_merge=True)  # matrix by matrix, refusing NaN
+    tokenizer = load_tokenizer(config, path=adapter)
+    _make_savable(merged)
+    with whole_directory(folder.merged, replace=config.overwrite) as directory:
+        merged.save_pretrained(directory, max_shard_size="5GB")
+        tokenizer.save_pretrained(directory)
+    seconds = round(time.perf_counter() - start, 3)
+    folder.update_record(merge={"seconds": seconds, **environment()})
+    print(
+        f"merged {config.name} in {seconds:.1f} s: {folder.merged}; "
+        f"next: {folder.command('test')} --test-dataset gsm-8k"
+    )
+
+
+def _load_adapter(base: PreTrainedModel, adapter: Path) -> PeftModel:
+    """Put the adapter on the base model; raise UsageError where it does not belong to it."""
+    from peft import PeftModel
+
+    import sorsa  # noqa: F401  registers SORSA with PEFT
+
+    try:
+        return PeftModel.from_pretrained(base, str(adapter))
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError) as error:  # another fingerprint; other shapes
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"adapter {adapter}: does not fit the base model {base.name_or_path} ({reason}); give the model it was "
+            "trained on with --model"
+        ) from error
+
+
+def _make_savable(model: PreTrainedModel) -> None:
+    """Mend a generation config that transformers 5 loads but refuses to write: sampling values without sampling."""
+    try:
+        model.generation_config.validate(strict=True)
+    except ValueError:
+        logger.warning("the base model's generation config has sampling values but do_sample = false: set to true")
+        model.generation_config.do_sample = True

@@ -1,0 +1,206 @@
+"""Loading base models, merged models and tokenizers; every way that can fail answers with one line.
+
+Models come from a local directory or from the Hugging Face hub, safetensors only and without remote code. The number
+type is always passed on: the paper loads FP32 (PAPER.md 2), transformers 5 otherwise keeps the checkpoint's own type.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sorsa.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sorsa.config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# One of these holds the vocabulary. Without it transformers may build an empty tokenizer instead of failing.
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "*vocab*.txt", "*.tiktoken", "tekken.json")
+
+
+def load_tokenizer(config: RunConfig, path: str | Path | None = None) -> PreTrainedTokenizerBase:
+    """Load the run's tokenizer; the padding token is the end-of-sequence token where the tokenizer has none.
+
+    Args:
+        config: The run's settings; `tokenizer`, `model`, `revision` and `local` are read.
+        path: A directory to use instead of the config's, for instance a merged model.
+
+    Raises:
+        UsageError: There is no such directory or hub repository, or no readable tokenizer with an end token in it.
+    """
+    from transformers import AutoTokenizer
+
+    source = str(path or config.tokenizer or config.model)
+    if _is_directory(source, "tokenizer") and not any(any(Path(source).glob(name)) for name in _VOCABULARIES):
+        raise UsageError(
+            f"tokenizer directory {source}: no tokenizer in it (looked for {', '.join(_VOCABULARIES)}); copy the "
+            "model's tokenizer files there or give another directory or hub id with --tokenizer"
+        )
+    revision = None if path or config.tokenizer else config.revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, local_files_only=config.local, trust_remote_code=False
+        )
+    except Exception as error:  # the tokenizers library raises bare Exception for a broken tokenizer.json
+        raise UsageError(_unreadable("tokenizer", source, error, config.local)) from error
+    if tokenizer.eos_token is None:
+        raise UsageError(
+            f"tokenizer {source}: no end-of-sequence token, so answers would never end; set eos_token in its "
+            "tokenizer_config.json or give another one with --tokenizer"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | None = None) -> PreTrainedModel:
+    """Load a causal language model onto this process's device: its CUDA device where there is one, else the CPU.
+
+    Args:
+        config: The run's settings; `model`, `revision` and `local` are read.
+        dtype: Number type of the weights in memory; training and merging use `torch.float32`.
+        path: A directory to use instead of `config.model`, for instance a merged model.
+
+    Raises:
+        UsageError: There is no such directory or hub repository, its weights are missing, cut off or incomplete, or
+            its architecture is unknown to transformers.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = str(path or config.model)
+    if _is_directory(source, "model"):
+        _check_weights(Path(source))
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=None if path else config.revision,
+            dtype=dtype,
+            device_map={"": device()},  # straight to the GPU: no second copy in host memory
+            use_safetensors=True,  # pickled weights can run code when they are loaded
+            local_files_only=config.local,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError, hub errors: all mean "not loadable"
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            raise
+        raise UsageError(_unreadable("model", source, error, config.local)) from error
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would fill them with random numbers
+        raise UsageError(
+            f"model {source}: {len(missing)} weights are missing, the first is {missing[0]}; "
+            "the checkpoint is incomplete or of another architecture: download or convert it again"
+        )
+    return model
+
+
+def device() -> torch.device:
+    """Return the device of this process: the CUDA device of its local rank (torchrun), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Refuse a tokenizer that can produce token ids beyond the model's embedding.
+
+    Raises:
+        UsageError: The tokenizer has more tokens than the embedding has rows.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UsageError(
+            f"tokenizer {tokenizer.name_or_path}: {len(tokenizer)} tokens, but the model's embedding has {rows} rows; "
+            "give the model's own tokenizer with --tokenizer"
+        )
+
+
+def _is_directory(source: str, what: str) -> bool:
+    """Return whether `source` is a directory; raise where it is neither that nor possibly a hub id."""
+    if Path(source).is_dir():
+        return True
+    if Path(source).exists():
+        raise UsageError(f"{what} {source}: a file; give the directory that holds it, or a hub id such as org/name")
+    if not _HUB_ID.fullmatch(source) or source.startswith("."):
+        raise UsageError(
+            f"{what} directory {source}: does not exist (looked in {Path.cwd()}); correct the path or give a hub id "
+            "such as org/name"
+        )
+    return False
+
+
+def _check_weights(directory: Path) -> None:
+    """Check a model directory before anything is loaded: config.json, and whole safetensors files.
+
+    Raises:
+        UsageError: A file is missing, or its header and its size disagree (cut off while copying, not safetensors).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not (directory / "config.json").is_file():
+        raise UsageError(
+            f"model directory {directory}: no config.json in it; give the directory of a Hugging Face model"
+        )
+    for file in _weight_files(directory):
+        try:
+            with safe_open(file, framework="pt"):  # compares the header with the file's size, reads no weights
+                pass
+        except (SafetensorError, OSError) as error:
+            size = file.stat().st_size if file.exists() else 0
+            raise UsageError(
+                f"weights {file}: cut off or corrupt ({size} bytes; {_first_line(error)}); "
+                "download or copy the file again"
+            ) from error
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files that transformers would load from `directory`."""
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        found = ", ".join(sorted(p.name for p in directory.iterdir() if p.suffix in {".bin", ".pth", ".gguf"}))
+        hint = f"; {found} cannot be read, convert to safetensors" if found else ""
+        raise UsageError(
+            f"model directory {directory}: no weights in it (looked for model.safetensors and "
+            f"model.safetensors.index.json){hint or '; download them again or correct the path'}"
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"weights {index}: not a safetensors index ({error!r}); download the file again") from error
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"model directory {directory}: {len(missing)} of {len(names)} weight files are missing, the first is "
+            f"{missing[0]}; download them again"
+        )
+    return [directory / name for name in names]
+
+
+def _unreadable(what: str, source: str, error: Exception, local: bool) -> str:
+    """Return one line for a failed load: what, where, the library's reason, and the next step."""
+    if Path(source).is_dir():
+        return f"{what} directory {source}: cannot be loaded ({_first_line(error)}); check its files"
+    way = "its files are not in the local cache (--local)" if local else "the hub did not give it"
+    return (
+        f"{what} {source}: no such directory here, and {way} ({_first_line(error)}); correct the name, check the "
+        "network and `hf auth login` for gated models, or give a local directory"
+    )
+
+
+def _first_line(error: Any) -> str:
+    """Return the first line of an exception's text, at most 200 characters, or its type when it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,194 @@
+"""The training run from top to bottom: settings and data in, adapter and record out (paper section 6, Tables 3 and 5).
+
+The loop itself is the Hugging Face Trainer's; the regularizer (Eq. 3) enters through a callback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import errno
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from sorsa.data import load_training_set
+from sorsa.data.collate import ResponseCollator
+from sorsa.errors import UsageError
+from sorsa.files import whole_directory
+from sorsa.models import check_vocabulary, load_base_model, load_tokenizer
+from sorsa.run_folder import RunFolder, environment
+from sorsa.training import checkpoints
+from sorsa.training.adapter import adapt
+from sorsa.training.arguments import plan_steps, training_arguments
+from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar, read_metrics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sorsa.config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(config: RunConfig) -> None:
+    """Train or resume the run `config.name`; see `sorsa.training.train`.
+
+    Args:
+        config: The resolved settings.
+
+    Raises:
+        UsageError: Bad input, an existing run with other settings, a full disk, or too little GPU memory.
+        KeyboardInterrupt: Stopped by a signal after the checkpoint was saved.
+    """
+    folder = RunFolder(config.run_path, config.name)
+    checkpoint = checkpoints.find_resumable(folder, config)
+    arguments = training_arguments(config, folder)
+    tokenizer = load_tokenizer(config)
+    with arguments.main_process_first(desc="tokenising"):  # the other processes then read its cache
+        rows, counts = load_training_set(config, tokenizer)
+    rows = rows.select(range(plan_steps(arguments, config, len(rows))))
+    set_seed(config.seed)
+    base = load_base_model(config, torch.float32)
+    check_vocabulary(tokenizer, base)
+    model = adapt(base, config)
+
+    collator = ResponseCollator(tokenizer.pad_token_id)
+    stop = GracefulStop()
+    trainer = Trainer(model, arguments, collator, rows, callbacks=_callbacks(config, folder, stop))
+    trainer.remove_callback(ProgressCallback)  # ours replaces it
+    main = trainer.is_world_process_zero()
+    if main:
+        checkpoints.start_folder(folder, config, checkpoint)
+        folder.update_record(**_opening_record(config, model, arguments, dataclasses.asdict(counts)))
+    try:
+        seconds = _fit(trainer, stop, checkpoint)
+        if main and trainer.state.global_step >= arguments.max_steps:
+            _save_adapter(model, tokenizer, folder)
+    except Exception as error:
+        if main:
+            _explain_failure(error, folder, trainer.state.global_step)
+        raise
+    if main:
+        _close(folder, trainer, seconds)
+    if trainer.state.global_step < arguments.max_steps:
+        raise KeyboardInterrupt
+
+
+def _callbacks(config: RunConfig, folder: RunFolder, stop: GracefulStop) -> list[TrainerCallback]:
+    """Return the Trainer's callbacks; the regularizer comes first because the metrics copy its values."""
+    callbacks: list[TrainerCallback] = [MetricsWriter(folder.metrics), CheckpointMarker(), ProgressBar(), stop]
+    if config.peft == "sorsa":
+        from sorsa import OrthonormalCallback
+
+        regularizer = OrthonormalCallback(
+            gamma=config.gamma, form=config.regularizer_form, scaling=config.regularizer_scaling
+        )
+        callbacks.insert(0, regularizer)
+    return callbacks
+
+
+def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> float:
+    """Train up to the last step or a signal, and return the seconds it took."""
+    start = time.perf_counter()
+    if checkpoint is not None:
+        logger.info("resuming from %s", checkpoint)
+    if checkpoint is not None and checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+        # All steps were done, only the adapter is missing (its saving failed); the Trainer would do one step more.
+        trainer.model.load_adapter(str(checkpoint), trainer.model.active_adapter, is_trainable=True)
+        trainer.state.global_step = checkpoints.step_of(checkpoint)
+        return 0.0
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return time.perf_counter() - start
+
+
+def _save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder) -> None:
+    """Write the adapter and the tokenizer to `adapter/`, whole or not at all."""
+    with whole_directory(folder.adapter, replace=True) as directory:
+        # False: the embeddings are never changed here, and finding that out by itself would ask the hub
+        model.save_pretrained(str(directory), save_embedding_layers=False)
+        tokenizer.save_pretrained(str(directory))
+
+
+def _opening_record(
+    config: RunConfig, model: PeftModel, arguments: TrainingArguments, counts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what is known before the first step, for record.json."""
+    trainable, total = model.get_nb_trainable_parameters()
+    return {
+        "status": "running",
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **environment(),
+        "seed": config.seed,
+        "model": {"source": config.model, "revision": getattr(model.config, "_commit_hash", None) or config.revision},
+        "samples": counts,
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "steps": arguments.max_steps,
+        "global_batch": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+        "processes": arguments.world_size,
+        "config": dataclasses.asdict(config),
+    }
+
+
+def _close(folder: RunFolder, trainer: Trainer, seconds: float) -> None:
+    """Write the closing record and say what to do next."""
+    done, steps = trainer.state.global_step, trainer.args.max_steps
+    before = folder.read_record()
+    metrics = read_metrics(folder.metrics)
+    memory = _peak_memory()
+    folder.update_record(
+        status="finished" if done >= steps else "interrupted",
+        ended=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        steps_done=done,
+        seconds=round(before.get("seconds", 0.0) + seconds, 3),  # of all sessions of a resumed run
+        tokens=metrics[-1]["tokens"] if metrics else 0,
+        first_loss=metrics[0]["loss"] if metrics else None,
+        last_loss=metrics[-1]["loss"] if metrics else None,
+        **{key: max(value, before.get(key, 0)) for key, value in memory.items()},
+    )
+    if done < steps:
+        logger.warning("stopped at step %d of %d, which is saved; to go on: %s", done, steps, folder.command("train"))
+        return
+    print(
+        f"trained {folder.name}: {steps} steps in {seconds:.1f} s, loss {metrics[0]['loss']:.4f} -> "
+        f"{metrics[-1]['loss']:.4f}; adapter in {folder.adapter}; next: {folder.command('merge')}"
+    )
+
+
+def _peak_memory() -> dict[str, int]:
+    """Return the most memory this process has used, in bytes: on the host, and on its GPU where there is one."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts kilobytes on Linux, bytes on macOS
+    memory = {"peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        memory["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
+    return memory
+
+
+def _explain_failure(error: Exception, folder: RunFolder, step: int) -> None:
+    """Raise UsageError for failures the user can mend: a disk that is full, a GPU that is too small. Else return.
+
+    A checkpoint that is not complete tells where the error came from: torch and safetensors report a full disk in
+    exceptions of their own.
+    """
+    broken = checkpoints.remove_incomplete(folder.checkpoints)
+    if isinstance(error, torch.OutOfMemoryError):
+        raise UsageError(
+            f"the GPU's memory is full at step {step + 1}: halve --batch-size and double --accum-steps (the result is "
+            "the same), or add --gradient-checkpointing"
+        ) from error
+    if broken or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        last = checkpoints.last_complete(folder.checkpoints)
+        kept = f"the last checkpoint, {last}, is complete" if last else "there is no earlier checkpoint"
+        raise UsageError(
+            f"could not save at step {step} ({str(error).strip().splitlines()[0][:200]}): {kept}, nothing half-written "
+            f"is left; free some disk space, then resume with {folder.command('train')}"
+        ) from error
