@@ -20,6 +20,7 @@ from sorsa.run_folder import RunFolder
 CHECKOUT = Path(__file__).resolve().parent.parent
 TRAINED_WITH = ("model", "revision", "tokenizer", "rwkv", "peft", "rank", "alpha", "dropout")
 TRAINED_WITH += ("target_modules", "exclude_modules", "rank_pattern", "decomposition")
+ASKED_EACH_TIME = ("overwrite", "allow_code_execution", "base", "limit", "run_path")  # never carried to a later command
 PATHS = ("model", "tokenizer", "train_dataset", "test_file")
 
 Layer = dict[str, tuple[Any, str]]  # setting -> (raw value, where it came from)
@@ -116,7 +117,8 @@ def _read_layers(path: Path, children: tuple[Path, ...] = ()) -> Layer:
     if parent_path in (path, *children):
         raise UsageError(f"{path}: parent = {parent!r} leads back to itself")
     if not parent_path.is_file():
-        raise UsageError(f"{path}: parent = {parent!r}: no {parent_path}.{did_you_mean(str(parent), known_names())}")
+        there = [file.stem for file in path.parent.glob("*.yaml")]
+        raise UsageError(f"{path}: parent = {parent!r}: no {parent_path}.{did_you_mean(str(parent), there)}")
     inherited = _read_layers(parent_path, (path, *children))
     inherited.pop("name", None)
     return inherited | layer
@@ -127,8 +129,8 @@ def _trained_with(path: Path, mode: str, whole: bool) -> Layer:
     if mode == "train" or not path.is_file():
         return {}
     content = _read_yaml(path)
-    keys = content if whole else [key for key in TRAINED_WITH if key in content]
-    return {key: (content[key], str(path)) for key in keys if key in FIELDS}
+    keys = FIELDS.keys() - ASKED_EACH_TIME if whole else TRAINED_WITH
+    return {key: (content[key], str(path)) for key in keys if key in content}
 
 
 def _require_a_run(name: str, mode: str, layer: Layer, config_dir: str | None) -> None:

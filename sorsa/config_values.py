@@ -126,7 +126,7 @@ def _outside(value: Any, limits: Mapping[str, Any]) -> list[str]:
         problems.append(f"must be below {limits['below']}")
     for word in value if isinstance(value, list) else [value]:
         if "choices" in limits and word not in limits["choices"]:
-            problems.append(f"{word!r} is not one of them.{did_you_mean(word, limits['choices'])}")
+            problems.append(f"{word!r} is unknown.{did_you_mean(word, limits['choices'])}")
     return problems
 
 

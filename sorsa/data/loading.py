@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorsa.config_values import parse_split
 from sorsa.data import DATASETS
-from sorsa.data.local_file import Row, read_rows
+from sorsa.data.local_file import read_rows
 from sorsa.data.recipe import Recipe, expected_columns, recipe, recipe_for_columns
 from sorsa.errors import UsageError
 
@@ -39,19 +39,17 @@ def load_rows(config: RunConfig) -> tuple[datasets.Dataset, Recipe]:
         raise UsageError(f"split = {config.split!r}: must look like [:100000] or [1000:2000], with at least one row")
     if config.train_dataset in DATASETS:
         found = recipe(config.train_dataset)
-        rows, total = _from_hub(config, found, bounds)
+        rows = _from_hub(config, found, bounds)
     else:
-        rows, total, found = _from_file(config, Path(str(config.train_dataset)), bounds)
-    if len(rows) == 0:
-        raise UsageError(f"split = {config.split!r}: {config.train_dataset} has only {total} rows")
-    stop = bounds[1]
-    if stop is not None and bounds[0] + len(rows) < stop:
-        logger.warning("%s has only %d rows: split %s takes them all", config.train_dataset, total, config.split)
+        rows, found = _from_file(config, Path(str(config.train_dataset)), bounds)
+    start, stop = bounds
+    if stop is not None and start + len(rows) < stop:
+        logger.warning("split %s: %s has only %d rows", config.split, config.train_dataset, start + len(rows))
     return rows, found
 
 
-def _from_hub(config: RunConfig, found: Recipe, bounds: tuple[int, int | None]) -> tuple[datasets.Dataset, int]:
-    """Return a slice of a data set of the hub, and the number of rows of the whole."""
+def _from_hub(config: RunConfig, found: Recipe, bounds: tuple[int, int | None]) -> datasets.Dataset:
+    """Return a slice of a data set of the hub."""
     import datasets
 
     options: dict[str, Any] = {"split": "train", "cache_dir": config.cache_path}
@@ -67,14 +65,18 @@ def _from_hub(config: RunConfig, found: Recipe, bounds: tuple[int, int | None]) 
             f"columns {found.query} and {found.response}: --train-dataset PATH"
         ) from error
     start, stop = bounds
-    total = len(rows)
+    if start >= len(rows):
+        raise UsageError(_nothing_from(start, found.hub_id))
     rows = rows.select_columns([found.query, found.response])
-    return rows.select(range(min(start, total), min(stop or total, total))), total
+    return rows.select(range(start, min(stop or len(rows), len(rows))))
 
 
-def _from_file(
-    config: RunConfig, path: Path, bounds: tuple[int, int | None]
-) -> tuple[datasets.Dataset, int | None, Recipe]:
+def _nothing_from(start: int, source: str | Path) -> str:
+    """Return the message for a split that begins after the last row."""
+    return f"split begins after the last row: {source} has at most {start} rows, counted from 0"
+
+
+def _from_file(config: RunConfig, path: Path, bounds: tuple[int, int | None]) -> tuple[datasets.Dataset, Recipe]:
     """Return a slice of a local file, read only as far as the slice goes, and its recipe."""
     import datasets
 
@@ -102,18 +104,21 @@ def _from_file(
         if isinstance(error.__cause__, UsageError):
             raise error.__cause__ from None
         raise
-    return rows, len(rows) + bounds[0], found
+    return rows, found
 
 
 def _checked_rows(path: Path, columns: tuple[str, str], bounds: tuple[int, int | None]) -> Iterator[dict[str, str]]:
     """Yield the two columns of the rows inside `bounds`, or raise UsageError naming the first bad row."""
+    place = None
     for place, row in itertools.islice(read_rows(path), *bounds):
         for column in columns:
             _check_cell(path, place, row, column)
         yield {column: row[column] for column in columns}
+    if place is None:
+        raise UsageError(_nothing_from(bounds[0], path))
 
 
-def _check_cell(path: Path, place: Row | str, row: dict[str, Any], column: str) -> None:
+def _check_cell(path: Path, place: str, row: dict[str, Any], column: str) -> None:
     """Raise UsageError unless the row has text in a column."""
     if column not in row:
         raise UsageError(f"{path}: {place} lacks the column {column!r}; found {', '.join(row) or 'none'}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def tokenise(
 
     if tokenizer.eos_token_id is None:
         raise UsageError(f"tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token: responses cannot end")
+    workers = min(config.workers, math.ceil(len(rows) / ROWS_PER_WORKER))
     integers = datasets.List(datasets.Value("int32"))
     table = rows.map(
         _tokenise_batch,
@@ -97,7 +99,7 @@ def tokenise(
                 "prompt": datasets.Value("int32"),
             }
         ),
-        num_proc=min(config.workers, math.ceil(len(rows) / ROWS_PER_WORKER)),
+        num_proc=workers if workers > 1 else None,  # 1 would start a process for nothing
         new_fingerprint=_fingerprint(rows, recipe, config, tokenizer),
         desc="Tokenising",
     )
@@ -158,13 +160,18 @@ def _keep(table: datasets.Dataset, config: RunConfig) -> tuple[datasets.Dataset,
 
 
 def _fingerprint(rows: datasets.Dataset, recipe: Recipe, config: RunConfig, tokenizer: Any) -> str:
-    """Return the cache's key: rows, prompt, tokenizer and lengths. The tokenizer itself cannot be hashed: using it
-    changes its padding state, so the second run of the same command would miss.
+    """Return the cache's key: rows, prompt, tokenizer and lengths.
+
+    A fast tokenizer is taken without its padding and truncation settings: they change when it is used, and the second
+    run of the same command would miss.
     """
     from datasets.fingerprint import Hasher
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary = backend.to_str() if backend is not None else Hasher.hash(tokenizer)
+    if backend is not None:
+        vocabulary = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    else:
+        vocabulary = Hasher.hash(tokenizer)
     parts = (VERSION, rows._fingerprint, recipe.prompt("{query}"), recipe.query, recipe.response, vocabulary)
     parts += (tokenizer.bos_token_id, tokenizer.eos_token_id, config.length, config.truncation)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
