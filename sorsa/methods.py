@@ -1,6 +1,6 @@
 """Registry of fine-tuning methods: the name after `--peft` to the function that makes PEFT's configuration.
 
-To add a method: write `def build(config: RunConfig, model) -> peft.PeftConfig` in a module of its own, add one line here.
+To add a method: write `def build(config: RunConfig) -> peft.PeftConfig` in a module of its own, add one line here.
 """
 
 from __future__ import annotations
@@ -34,4 +34,4 @@ def build_peft_config(config: RunConfig, model: Any) -> peft.PeftConfig:
     if config.peft not in METHODS:
         raise UsageError(f"peft = {config.peft!r}: unknown method.{did_you_mean(config.peft, METHODS)}")
     module, function = METHODS[config.peft].split(":")
-    return getattr(importlib.import_module(module), function)(config, model)
+    return getattr(importlib.import_module(module), function)(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import peft
@@ -10,12 +10,11 @@ if TYPE_CHECKING:
     from sorsa.config import RunConfig
 
 
-def lora_config(config: RunConfig, model: Any) -> peft.LoraConfig:
+def lora_config(config: RunConfig) -> peft.LoraConfig:
     """Return PEFT's LoRA configuration.
 
     Args:
         config: The run's settings. Without `alpha` the adapter is unscaled (alpha = rank), as SORSA's is.
-        model: Unused: LoRA's configuration needs nothing of the model.
     """
     import peft
 

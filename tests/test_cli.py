@@ -1,0 +1,267 @@
+"""The command line: the authors' flags, one mode, what is not given stays not given, and one line for every mistake."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sorsa import cli
+from sorsa.config import RunConfig
+from sorsa.config_files import load_config
+from sorsa.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+AUTHORS_FLAGS = (
+    "-p sorsa --model m --tokenizer k -n x -r 4 -l 64 -a 8 -g 0.1 -d 0.2 -t --train-dataset metamath --split [:100] "
+    "--test-dataset math --test-precision fp16 --rwkv --mix-precision bf16 --mix-precision tf32 --grad-cp 0.5 "
+    "--scheduler linear --warmup 0.1 --batch-size 3 --valid-batch-size 5 --epochs 2 --accum-step 7 --lr 1e-4 --wd 0.01 "
+    "--svd-cache-path svd --run-path r --cache-path c --local --seed 1"
+)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Replace every mode by one that notes its name and config; work in an empty directory with one config."""
+    notes: dict[str, Any] = {}
+    for place in ("training.train", "merging.merge", "evaluation.test", "adapters.export.export_run"):
+        function = place.rpartition(".")[2]
+        monkeypatch.setattr(f"sorsa.{place}", lambda config, name=function: notes.update(mode=name, config=config))
+    monkeypatch.setattr("sorsa.evaluation.grade_file", lambda *given: notes.update(mode="grade", given=given))
+    monkeypatch.chdir(tmp_path)
+    Path("configs").mkdir()
+    Path("configs/x.yaml").write_text("model: m\ntrain_dataset: metamath\ntest_dataset: math\n", encoding="utf-8")
+    return notes
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        ("-t", "train"),
+        ("--train", "train"),
+        ("-m", "merge"),
+        ("--merge", "merge"),
+        ("-T", "test"),
+        ("--test", "test"),
+        ("--export-lora", "export_run"),
+    ],
+)
+def test_modes(called: dict, flags: str, mode: str) -> None:
+    assert cli.main(["--name", "x", *flags.split()]) == 0
+    assert called["mode"] == mode and called["config"].model == "m"
+
+
+def test_every_flag_of_the_authors(called: dict) -> None:
+    assert cli.main(AUTHORS_FLAGS.split()) == 0
+    config: RunConfig = called["config"]
+    expected = dict(
+        peft="sorsa", model="m", tokenizer="k", name="x", rank=4, length=64, alpha=8.0, gamma=0.1, dropout=0.2,
+        train_dataset="metamath", split="[:100]", test_dataset="math", test_precision="fp16", rwkv=True,
+        mix_precision=["bf16", "tf32"], grad_clip=0.5, scheduler="linear", warmup=0.1, batch_size=3,
+        valid_batch_size=5, epochs=2.0, accum_steps=7, lr=1e-4, wd=0.01, svd_cache_path="svd", run_path="r",
+        cache_path="c", local=True, seed=1,
+    )  # fmt: skip
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("long", ["--peft lora --rank 3 --length 9 --alpha 2 --gamma 0 --dropout 0 --accum-steps 5"])
+def test_long_spellings(called: dict, long: str) -> None:
+    assert cli.main(["--name", "x", "--train", *long.split()]) == 0
+    config = called["config"]
+    assert (config.peft, config.rank, config.length, config.alpha, config.accum_steps) == ("lora", 3, 9, 2.0, 5)
+
+
+def test_our_flags(called: dict) -> None:
+    flags = (
+        "--name x --train --decomposition exact --regularizer-form squared --regularizer-scaling paper "
+        "--target-modules q_proj v_proj --truncation per_part --gradient-checkpointing --max-steps 3 --save-steps 2 "
+        "--max-new-tokens 9 --limit 8 --grading-rule authors --allow-code-execution --overwrite --base"
+    )
+    assert cli.main(flags.split()) == 0
+    config = called["config"]
+    assert (config.decomposition, config.regularizer_form, config.regularizer_scaling) == ("exact", "squared", "paper")
+    assert (config.target_modules, config.truncation, config.max_steps) == (["q_proj", "v_proj"], "per_part", 3)
+    assert (config.save_steps, config.max_new_tokens, config.limit, config.grading_rule) == (2, 9, 8, "authors")
+    assert config.gradient_checkpointing and config.allow_code_execution and config.overwrite and config.base
+
+
+def test_what_is_not_given_is_not_passed_on() -> None:
+    assert cli.parse(["--name", "x", "--train"]) == ("train", {"name": "x"})
+    assert cli.parse(["--name", "x", "-T", "--no-local"]) == ("test", {"name": "x", "local": False})
+
+
+def test_a_flag_can_switch_off_what_the_yaml_switches_on(called: dict) -> None:
+    Path("configs/on.yaml").write_text("model: m\ntrain_dataset: code\nlocal: true\n", encoding="utf-8")
+    assert cli.main(["--name", "on", "--train", "--no-local"]) == 0
+    assert called["config"].local is False
+
+
+def test_grade(called: dict) -> None:
+    Path("in.jsonl").write_text("{}\n", encoding="utf-8")
+    words = "--grade in.jsonl --test-dataset math --output out.jsonl --rule authors"
+    assert cli.main(words.split()) == 0
+    assert called["given"] == (Path("in.jsonl"), "math", Path("out.jsonl"), "authors", False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", r"no mode given: give exactly one of --train, --merge, --test, --export-lora, --grade"),
+        ("--name x", r"no mode given"),
+        ("--name x --train --merge", r"2 modes given \(--train, --merge\): give exactly one of"),
+        ("--train", r"--name is missing\. Known: .*\bx\b"),
+        ("--name x --trian", r"unknown flag '--trian'\. Did you mean '--train'\?"),
+        ("--name x --train --btach-size=3", r"unknown flag '--btach-size=3'\. Did you mean '--batch-size'\?"),
+        ("x --train", r"unexpected word 'x': every setting is a flag\. Did you mean '--name x'\?"),
+        ("--name x --train --rank", r"argument -r/--rank: expected one argument"),
+        ("--name x --train --rank -3", r"configuration 'x': --rank = '-3': must be at least 1"),
+        ("--name x --train --peft srosa", r"peft = 'srosa': unknown method\. Did you mean 'sorsa'"),
+        ("--name y --train", r"no configuration 'y': configs/y.yaml does not exist\."),
+        ("--name ../x --train", r"name = '\.\./x': must be letters, digits"),
+        ("--name x --train --config-dir no", r"--config-dir 'no': no such directory"),
+        ("--name x --train --output o", r"--output belongs to --grade, not to --train"),
+        ("--name x --test --test-dataset gsm8k", r"test_dataset = 'gsm8k': unknown\. Did you mean 'gsm-8k'"),
+        ("--grade", r"argument --grade: expected one argument"),
+        ("--grade no.jsonl", r"test_dataset is missing: .*; --grade no\.jsonl: no such file; --output is missing"),
+        (
+            "--grade configs/x.yaml --test-dataset math --output o --rule mine",
+            r"'mine' is unknown\. Known: authors, ours",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    called: dict, capsys: pytest.CaptureFixture, words: str, message: str
+) -> None:
+    assert cli.main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert re.search(message, err), err
+    assert called == {}
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Callable[[], int]:
+    """Return a call of main whose mode raises `error`."""
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "run", fail)
+    return lambda: cli.main(["--name", "x", "--train"])
+
+
+def test_control_c_says_how_to_continue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    assert failing(monkeypatch, KeyboardInterrupt())() == 130
+    assert capsys.readouterr().err == "stopped: the same command again continues from the last saved state\n"
+
+
+def wrapped_full_disk(outer: type[Exception]) -> Exception:
+    """Return an exception that was raised because of a full disk, as datasets' and ours are."""
+    error = outer("could not write")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "runs/x")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/x/model.safetensors"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        wrapped_full_disk(RuntimeError),
+        wrapped_full_disk(UsageError),
+    ],
+)
+def test_a_full_disk_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
+) -> None:
+    assert failing(monkeypatch, error)() == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: no space left on the disk") and err.count("\n") == 1
+
+
+def test_a_missing_dependency_points_to_setup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    assert failing(monkeypatch, ModuleNotFoundError("No module named 'torch'", name="torch.nn"))() == 2
+    assert "the package 'torch' is not installed in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("k"), OSError(errno.EACCES, "denied"), ModuleNotFoundError("x", name="sorsa.x")]
+)
+def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        failing(monkeypatch, error)()
+
+
+def test_help_names_every_setting(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert done.value.code == 0
+    for name in RunConfig.__dataclass_fields__:
+        assert "--" + name.replace("_", "-") in text, name
+    for words in ("sorsa, lora", "metamath, code", "gsm-8k, math, humaneval", "--accum-step ", "--grad-cp "):
+        assert words in text, words
+
+
+def test_run_py_from_another_directory(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "run.py"), "--name", "llama2_sorsa_r12", "--train"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean 'llama2_sorsa_r128'?" in done.stderr and "Traceback" not in done.stderr
+
+
+def script_words(script: str, tmp_path: Path, *arguments: str) -> list[str]:
+    """Return the words after run.py that a script passes on, without running it: python3 is replaced by printf."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "scripts").mkdir()
+    fake = tmp_path / "bin" / "python3"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    (tmp_path / "scripts" / script).write_bytes((ROOT / "scripts" / script).read_bytes())
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["bash", str(tmp_path / "scripts" / script), *arguments]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
+    assert lines[0] == "run.py"
+    return lines[1:]
+
+
+def test_the_training_script_is_the_papers_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode, flags = cli.parse(script_words("train_sorsa.sh", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert mode == "train"
+    by_flags = load_config("llama2_sorsa_r128", mode, flags)
+    assert by_flags == load_config("llama2_sorsa_r128", mode, {})
+    (tmp_path / "empty").mkdir()
+    alone = load_config("llama2_sorsa_r128", mode, flags, "empty")  # the flags suffice without any YAML
+    assert alone == by_flags
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "mode", "dataset"),
+    [
+        ("merge_sorsa.sh", (), "merge", None),
+        ("test_sorsa.sh", (), "test", "gsm-8k"),
+        ("test_sorsa.sh", ("humaneval", "--allow-code-execution"), "test", "humaneval"),
+        ("test_sorsa.sh", ("--limit", "5"), "test", "gsm-8k"),
+    ],
+)
+def test_the_other_scripts(
+    script: str, arguments: tuple, mode: str, dataset: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, flags = cli.parse(script_words(script, tmp_path, *arguments))
+    monkeypatch.chdir(tmp_path)
+    config = load_config(flags["name"], found, flags)
+    assert (found, config.test_dataset, config.model) == (mode, dataset, "meta-llama/Llama-2-7b-hf")
+
+
+def test_the_readme_commands_of_the_authors(called: dict) -> None:
+    for dataset in ("gsm-8k", "math", "humaneval"):
+        words = f"--name x --test --test-dataset {dataset} --test-precision bf16 --rwkv"
+        assert cli.main(words.split()) == 0
+        assert (called["config"].test_dataset, called["config"].rwkv) == (dataset, True)
