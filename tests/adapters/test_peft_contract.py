@@ -1,0 +1,219 @@
+"""PEFT's own generic expectations of a tuner: names, several adapters, deletion, patterns, types, hooks, compile."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sorsa import SorsaConfig, SorsaModel
+
+from .conftest import TARGETS, Net, adapt, tolerance, train_a_little
+
+
+def test_the_tuner_is_ours_and_named(base: Net) -> None:
+    model = adapt(base)
+    assert isinstance(model.base_model, SorsaModel)
+    assert repr(model.base_model.model.first).startswith("sorsa.SorsaLinear(")
+    trainable, _ = model.get_nb_trainable_parameters()
+    assert trainable == 4 * (24 + 40 + 1) + 4 * (32 + 16 + 1)
+
+
+def test_saved_file_holds_what_defines_the_adapter_and_no_more(base: Net, tmp_path: Path) -> None:
+    adapt(base, svd_cache=str(tmp_path / "cache")).save_pretrained(tmp_path)
+    kinds = ("S", "S0", "U", "U0", "Vt", "Vt0", "probe")
+    expected = {f"base_model.model.{m}.sorsa_{kind}" for m in TARGETS for kind in kinds}
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    assert set(tensors) == expected
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["init_weights"], config["svd_cache"]) == ("SORSA", False, None)
+
+
+@pytest.mark.parametrize("name", ["default", "other", "first", "sorsa"])
+def test_adapter_names(base: Net, x: Tensor, tmp_path: Path, name: str) -> None:
+    settings = SorsaConfig(r=4, target_modules=TARGETS)
+    model = get_peft_model(copy.deepcopy(base), settings, adapter_name=name)
+    train_a_little(model, x)
+    model.save_pretrained(tmp_path)
+    folder = tmp_path if name == "default" else tmp_path / name
+    loaded = PeftModel.from_pretrained(copy.deepcopy(base), folder, adapter_name="again")
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_two_adapters_are_independent_and_add_up(base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = adapt(base)
+    train_a_little(model, x)
+    one = model(x)
+    model.add_adapter("b", SorsaConfig(r=3, target_modules=["last"], alpha=6.0, decomposition="exact"))
+    assert torch.equal(model(x), one)
+    assert not any(p.requires_grad for n, p in model.named_parameters() if n.endswith(".b"))
+    model.set_adapter("b")
+    torch.testing.assert_close(model(x), base(x), **tolerance(dtype))
+    train_a_little(model, x)
+    two = model(x)
+    model.set_adapter("default")
+    assert torch.equal(model(x), one)
+    model.set_adapter("b")
+    assert torch.equal(model(x), two)
+
+    model.base_model.set_adapter(["default", "b"])
+    both = model(x)
+    merged = copy.deepcopy(base)
+    for layer in ("first", "last"):
+        tuner = getattr(model.base_model.model, layer)
+        for adapter in tuner.r:
+            weight = getattr(merged, layer).weight
+            weight.data = (weight.float() + tuner.get_delta_weight(adapter)).to(dtype)
+    torch.testing.assert_close(both, merged(x), **tolerance(dtype))
+    torch.testing.assert_close(model.merge_and_unload()(x), both, **tolerance(dtype))
+
+
+def test_deleting_adapters(base: Net, x: Tensor) -> None:
+    model = adapt(base)
+    model.add_adapter("b", SorsaConfig(r=3, target_modules=TARGETS))
+    model.set_adapter("b")
+    model.delete_adapter("b")
+    assert model.active_adapters == ["default"]
+    assert not [name for name in model.state_dict() if name.endswith(".b")]
+    model.delete_adapter("default")
+    assert not [name for name in model.state_dict() if "sorsa_" in name]
+    assert torch.equal(model.base_model.model(x), base(x))
+
+
+def test_set_adapter_moves_requires_grad(base: Net) -> None:
+    model = adapt(base)
+    model.add_adapter("b", SorsaConfig(r=3, target_modules=TARGETS))
+    model.set_adapter("b")
+    assert {n.rsplit(".")[-1] for n, p in model.named_parameters() if p.requires_grad} == {"b"}
+
+
+def test_rank_pattern_and_exclude_modules(base: Net) -> None:
+    model = adapt(
+        base, target_modules=["first", "middle", "last"], exclude_modules=["middle"], rank_pattern={"last": 2}
+    )
+    ranks = {n.split(".")[2]: p.numel() for n, p in model.named_parameters() if "sorsa_S." in n}
+    assert ranks == {"first": 4, "last": 2}
+
+
+def test_modules_to_save_are_trained_saved_and_loaded(base: Net, x: Tensor, tmp_path: Path) -> None:
+    model = adapt(base, modules_to_save=["middle"])
+    assert isinstance(model.base_model.model.middle, ModulesToSaveWrapper)
+    train_a_little(model, x)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    assert torch.equal(loaded(x), model(x))
+    with model.disable_adapter():
+        assert torch.equal(model(x), base(x))
+
+
+def test_lora_trained_on_the_plain_base_still_fits_after_ours(base: Net, x: Tensor) -> None:
+    """PEFT's PiSSA changes the base, so that this fails there."""
+    lora = get_peft_model(copy.deepcopy(base), LoraConfig(r=2, target_modules=TARGETS, init_lora_weights=False))
+    expected, weights = lora(x), get_peft_model_state_dict(lora)
+    model = adapt(base)
+    train_a_little(model, x)
+    again = get_peft_model(model.unload(), LoraConfig(r=2, target_modules=TARGETS))
+    again.load_state_dict({k.replace(".weight", ".default.weight"): v for k, v in weights.items()}, strict=False)
+    assert torch.equal(again(x), expected)
+
+
+@pytest.mark.parametrize("autocast_adapter_dtype", [True, False])
+def test_factors_stay_fp32(base: Net, x: Tensor, autocast_adapter_dtype: bool) -> None:
+    config = SorsaConfig(r=4, target_modules=TARGETS)
+    model = get_peft_model(copy.deepcopy(base), config, autocast_adapter_dtype=autocast_adapter_dtype)
+    assert {p.dtype for n, p in model.named_parameters() if "sorsa_" in n} == {torch.float32}
+    assert model(x).dtype is x.dtype
+
+
+def test_casting_the_whole_model_keeps_working(base: Net, x: Tensor) -> None:
+    model = adapt(base).to(torch.bfloat16)
+    torch.testing.assert_close(model(x.bfloat16()).float(), base(x).float(), **tolerance(torch.bfloat16))
+
+
+def test_autocast(base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = adapt(base)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, expected = model(x), base(x)
+    assert output.dtype is expected.dtype is torch.bfloat16
+    torch.testing.assert_close(output, expected, **tolerance(torch.bfloat16))
+    torch.testing.assert_close(model(x), base(x), **tolerance(dtype))  # the working copy follows the type
+
+
+def test_dropout_acts_in_training_only(base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = adapt(base, dropout=0.5)
+    torch.testing.assert_close(model.eval()(x), base(x), **tolerance(dtype))
+    torch.manual_seed(0)
+    assert (model.train()(x) - base(x)).abs().max() > 1e-2
+
+
+def test_plain_path_agrees_with_the_fused_one(base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = adapt(base)
+    train_a_little(model, x)
+    fused = model(x)
+    handle = model.base_model.model.first.base_layer.register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(model(x), fused, **tolerance(dtype))
+    handle.remove()
+    assert torch.equal(model(x), fused)
+
+
+def test_in_place_writes_to_factors_take_effect(base: Net, x: Tensor) -> None:
+    """Nothing trainable is cached: even `.data` writes, which no version counter sees, change the next output."""
+    model = adapt(base)
+    before = model(x)
+    model.base_model.model.last.sorsa_S["default"].data.mul_(2)
+    assert (model(x) - before).abs().max() > 1e-2
+
+
+def test_deepcopy_and_state_dict_round_trip(base: Net, x: Tensor) -> None:
+    model = adapt(base)
+    train_a_little(model, x)
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
+    other = adapt(base)
+    other(x)  # fills the residual's cache, which loading must replace
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"r": 0}, "rank r must be at least 1, got 0"),
+        ({"r": -3}, "rank r must be at least 1, got -3"),
+        ({"rank_pattern": {"last": 0}}, "rank last must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"alpha": 0.0}, "alpha must be positive or None, got 0.0"),
+        ({"decomposition": "qr"}, "decomposition must be 'exact' or 'randomized', got 'qr'"),
+    ],
+)
+def test_bad_config(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SorsaConfig(**options)
+
+
+def test_bad_rank_type() -> None:
+    with pytest.raises(TypeError, match=r"rank r must be an integer, got 2\.5"):
+        SorsaConfig(r=2.5)
+
+
+def test_rank_above_the_smaller_side() -> None:
+    with pytest.raises(ValueError, match=r"first: rank 25 exceeds the smaller side of a weight \(40, 24\): at most 24"):
+        adapt(Net(), r=25, target_modules=["first"])
+
+
+def test_no_module_matched() -> None:
+    with pytest.raises(ValueError, match=r"Target modules .* not found in the base model"):
+        adapt(Net(), target_modules=["q_proj"])
+
+
+def test_only_linear_layers() -> None:
+    model = torch.nn.Sequential(torch.nn.Embedding(4, 4))
+    with pytest.raises(TypeError, match=r"SORSA adapts torch.nn.Linear .* 0 is Embedding"):
+        get_peft_model(model, SorsaConfig(target_modules=["0"]))
