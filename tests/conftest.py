@@ -15,6 +15,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before huggingface_hub is imported: no test may wait for a network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is: more threads only slow down models this small
 
 TEXTS = ("one", "two plus three", "four times five is", "six")
 
@@ -47,6 +48,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
+        initializer_range=0.2,  # logits of a size that training can change, although lm_head is frozen
         bos_token_id=0,
         eos_token_id=1,
     )

@@ -50,7 +50,7 @@ def targeted_modules(model: PreTrainedModel, peft_config: PeftConfig) -> dict[st
 
     Args:
         model: The base model, not yet adapted.
-        peft_config: `target_modules` is `all-linear`, a regular expression or a list of names; `exclude_modules` applies.
+        peft_config: `target_modules` (`all-linear`, a regular expression, or names) less `exclude_modules`.
 
     Raises:
         UsageError: Nothing matches (names some linear layers that exist), or a match is not a linear layer.

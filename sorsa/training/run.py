@@ -63,7 +63,8 @@ def run_training(config: RunConfig) -> None:
     collator = ResponseCollator(tokenizer.pad_token_id)
     stop = GracefulStop()
     trainer = Trainer(model, arguments, collator, rows, callbacks=_callbacks(config, folder, stop))
-    trainer.remove_callback(ProgressCallback)  # ours replaces it
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ProgressBar())
     main = trainer.is_world_process_zero()
     if main:
         checkpoints.start_folder(folder, config, checkpoint)
@@ -84,7 +85,7 @@ def run_training(config: RunConfig) -> None:
 
 def _callbacks(config: RunConfig, folder: RunFolder, stop: GracefulStop) -> list[TrainerCallback]:
     """Return the Trainer's callbacks; the regularizer comes first because the metrics copy its values."""
-    callbacks: list[TrainerCallback] = [MetricsWriter(folder.metrics), CheckpointMarker(), ProgressBar(), stop]
+    callbacks: list[TrainerCallback] = [MetricsWriter(folder.metrics), CheckpointMarker(), stop]
     if config.peft == "sorsa":
         from sorsa import OrthonormalCallback
 
