@@ -18,4 +18,4 @@ run --train --overwrite
 run --merge --overwrite
 run --test --test-dataset gsm-8k --base --overwrite
 run --test --test-dataset gsm-8k --overwrite
-.venv/bin/python scripts/print_scores.py "runs/$name"
+PYTHONPATH=. .venv/bin/python scripts/print_scores.py "runs/$name" gsm-8k
