@@ -196,7 +196,9 @@ def _grade(flags: dict[str, Any]) -> None:
 
 def _disk_full(error: BaseException | None) -> bool:
     """Return whether an exception, or one that led to it, is about a full disk: safetensors and torch wrap it."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a re-raised cause makes the chain a circle
+        seen.add(id(error))
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             return True
         error = error.__cause__ or error.__context__

@@ -185,6 +185,13 @@ def test_a_full_disk_is_one_line(
     assert err.startswith("error: no space left on the disk") and err.count("\n") == 1
 
 
+def test_an_error_that_is_its_own_cause(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    inner, outer = UsageError("line 7 is not JSON"), RuntimeError("while generating")
+    outer.__cause__, inner.__context__ = inner, outer
+    assert failing(monkeypatch, inner)() == 2
+    assert capsys.readouterr().err == "error: line 7 is not JSON\n"
+
+
 def test_a_missing_dependency_points_to_setup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     assert failing(monkeypatch, ModuleNotFoundError("No module named 'torch'", name="torch.nn"))() == 2
     assert "the package 'torch' is not installed in" in capsys.readouterr().err
