@@ -52,7 +52,9 @@ def test(config: RunConfig) -> None:
     run_test(config)
 
 
-def grade_file(source: Path, dataset: str, output: Path, rule: str = "ours", allow_code_execution: bool = False) -> None:
+def grade_file(
+    source: Path, dataset: str, output: Path, rule: str = "ours", allow_code_execution: bool = False
+) -> None:
     """Grade completions made elsewhere, without a model (mode `--grade`).
 
     Args:

@@ -17,6 +17,7 @@ from sorsa.evaluation.symbolic import SymbolicWorker
 MAX_ITEMS = 60  # of an unordered list: matching is quadratic
 MAX_SIGNS = 4  # +- in one expression: 2^4 values
 _MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_NO_LABEL: Node = ["num", "0"]  # stands for a side that names nothing
 _INFINITY: Node = ["const", "oo"]
 _ARITHMETIC = {"add", "mul", "div", "neg", "pow", "fact", "root"}
 
@@ -32,6 +33,7 @@ def same_answer(answer: Node, gold: Node, worker: SymbolicWorker) -> bool:
     Raises:
         SymbolicTimeout, SymbolicError, OutOfBounds: The comparison could not be made.
     """
+    answer, gold = (_without_label(node, _NO_LABEL) if node[:2] == ["rel", ["in"]] else node for node in (answer, gold))
     return _same(_normal(answer, gold), _normal(gold, answer), worker)
 
 
@@ -45,7 +47,7 @@ def _normal(node: Node, other: Node) -> Node:
         parts = [_interval(part) if part[0] == "rel" else part for part in node[1]]
         node = ["union", parts] if all(parts) else node
     if node[0] in ("list", "set"):
-        return [node[0], [value for part in node[1] for value in _signs(_without_label(part, ["num", "0"]))]]
+        return [node[0], [value for part in node[1] for value in _signs(_without_label(part, _NO_LABEL))]]
     values = _signs(node)
     return values[0] if len(values) == 1 else ["list", values]
 
@@ -56,8 +58,14 @@ def _without_label(node: Node, other: Node) -> Node:
         return node
     (operator,), (left, right) = node[1], node[2]
     labelled = other[0] == "rel" and other[1] == [operator]
-    is_name = left[0] in ("sym", "text", "const") or (left[0] == "mul" and left[1][0] == left[2][0] == "sym")
-    return right if operator in ("=", "in") and is_name and not labelled else node
+    return right if operator in ("=", "in") and _is_name(left) and not labelled else node
+
+
+def _is_name(node: Node) -> bool:
+    """A letter, a word, `f(x)` or a tuple of names such as `(x, y)`."""
+    if node[0] == "group":
+        return all(_is_name(item) for item in node[2])
+    return node[0] in ("sym", "text", "const") or (node[0] == "mul" and node[1][0] == node[2][0] == "sym")
 
 
 def _interval(node: Node) -> Node | None:

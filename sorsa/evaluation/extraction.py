@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 
 AUTHORS_MARKER = "The answer is: "  # exactly what MetaMathQA teaches; the authors' release splits at it
@@ -10,23 +11,26 @@ _BOXED = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
 MAX_ANSWER = 20_000  # characters looked at after a marker; no real answer is near this long
 
 
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    newest = collections.deque(pattern.finditer(text), maxlen=1)
+    return newest[0] if newest else None
+
+
 def after_authors_marker(text: str) -> str | None:
     """Return what follows the last `The answer is: `, or None where the marker is missing."""
-    before, marker, after = text.rpartition(AUTHORS_MARKER)
+    _, marker, after = text.rpartition(AUTHORS_MARKER)
     return after if marker else None
 
 
 def after_marker(text: str) -> str | None:
     """Return what follows the last `The answer is` (any case, colon or not), or None; at most MAX_ANSWER characters."""
-    last = None
-    for last in _MARKER.finditer(text):
-        pass
+    last = _last(_MARKER, text)
     return None if last is None else text[last.end() : last.end() + MAX_ANSWER]
 
 
 def after_hashes(text: str) -> str | None:
     """Return the rest of the line after the last `####`, GSM-8K's own mark, or None."""
-    before, marker, after = text.rpartition("####")
+    _, marker, after = text.rpartition("####")
     return after.partition("\n")[0] if marker else None
 
 
@@ -45,9 +49,7 @@ def matching_brace(text: str, start: int) -> int:
 
 def last_boxed(text: str) -> str | None:
     r"""Return the content of the last `\boxed{...}` (or `\boxed 5`, `\fbox{...}`), or None where none is complete."""
-    last = None
-    for last in _BOXED.finditer(text):
-        pass
+    last = _last(_BOXED, text)
     if last is None:
         return None
     rest = text[last.end() :].lstrip()

@@ -35,14 +35,18 @@ _NUMBER = re.compile(
     rf"|(?P<sign2>(?<![\w)}}])[-+]\s?)?(?P<number>{_DECIMAL})"
     r"(?:[eE](?P<exp>[-+]?\d+)(?!\w)|\s*(?:\\times|\\cdot|[×x*])\s*10\s*(?:\^|\*\*)\s*\{?(?P<exp10>[-+]?\d+)\}?)?"
 )
-# After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30`, `3 or 4` say no number.
+# After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30` and `3 or 4` do not
+# say one number.
 _UNFINISHED = re.compile(r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s+or\s+\d")
 _PERCENT = re.compile(r"\s*(?:\\?%|percent\b)", re.IGNORECASE)
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(r"\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,\s]+)\}|(\d))\s*(?:\{\s*([\d.,\s]+)\}|(\d))")
 _REWRITES = [
-    (re.compile(r"\{,\}|,?\\[!,]|\\ |[\u00a0\u2009\u202f]"), lambda m: "," if "," in m[0][:2] and m[0] != "\\," else ""),
+    (
+        re.compile(r"\{,\}|,?\\[!,]|\\ |[\u00a0\u2009\u202f]"),
+        lambda m: "," if "," in m[0][:2] and m[0] != "\\," else "",
+    ),
     (re.compile(r"[\u2212\u2012\u2013]"), "-"),
     (re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|boxed|left|right)(?![a-zA-Z])"), ""),
     (re.compile(r"\\?\$|[\u20ac\u00a3\u00a5]"), ""),
@@ -71,7 +75,9 @@ def item(row: dict[str, Any]) -> Item:
     """
     text, gold, extracted = answer_text(row)
     if gold is None or number_in(gold_answer(gold))[0] is None:
-        raise UsageError(f"the gold answer {str(gold)[:60]!r} holds no number; give the final number or a `#### N` text")
+        raise UsageError(
+            f"the gold answer {str(gold)[:60]!r} holds no number; give the final number or a `#### N` text"
+        )
     return Item(text, gold, extracted)
 
 
@@ -108,7 +114,11 @@ def _authors_number(text: str) -> int | None:
             return round(float(number))
         over, under = number.split("/")
         return round(float(over)) if under == "0" else round(float(Fraction(number)))
-    except (ValueError, OverflowError, ZeroDivisionError):  # their run would stop here; an answer without value is wrong
+    except (
+        ValueError,
+        OverflowError,
+        ZeroDivisionError,
+    ):  # their run would stop here; an answer without value is wrong
         return None
 
 
@@ -140,7 +150,7 @@ def extract(completion: str) -> str | None:
 
 
 def gold_answer(gold: str) -> str:
-    """Return the final answer that a gold text holds: after `####`, or by the extraction rules, else the text itself."""
+    """Return the final answer in a gold text: after `####`, or by the extraction rules, else the text itself."""
     return after_hashes(gold) or extract(gold) or gold
 
 

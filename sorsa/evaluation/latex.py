@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from sorsa.evaluation.exact import decimal
-from sorsa.evaluation.latex_tokens import Token, Unreadable, clean, tokenise
+from sorsa.evaluation.latex_matrix import matrix
+from sorsa.evaluation.latex_tokens import Cursor, Token, Unreadable, clean, tokenise
 
 Node = list[Any]
 MAX_DEPTH = 40  # nesting of brackets, fractions and exponents; Python's own recursion limit is never near
@@ -24,7 +25,6 @@ _RELATIONS = {
 }  # fmt: skip
 _CONSTANTS = {"pi": "pi", "infty": "oo"}
 _CLOSERS = {"(": ")]", "[": "])"}
-_MATRICES = {"pmatrix", "bmatrix", "vmatrix", "Bmatrix", "matrix", "smallmatrix", "array"}
 
 
 def parse(text: str) -> Node:
@@ -40,33 +40,19 @@ def parse(text: str) -> Node:
         Unreadable: Outside the subset, too long or too deep.
         OutOfBounds: A number beyond all bounds.
     """
-    parser = _Parser(tokenise(clean(text)))
+    parser = Parser(tokenise(clean(text)))
     node = parser.answer()
     if parser.peek() is not None:
         raise Unreadable(f"cannot go on at {parser.peek()[1]!r}")
     return node
 
 
-class _Parser:
+class Parser(Cursor):
     """One pass over the tokens; each method reads one level of precedence."""
 
     def __init__(self, tokens: list[Token]) -> None:
-        self.tokens, self.at, self.depth, self.bars = tokens, 0, 0, 0
-
-    def peek(self, ahead: int = 0) -> Token | None:
-        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else None
-
-    def take(self, *values: str) -> str | None:
-        """Consume and return the next token's value if it is an operator or command among `values`."""
-        token = self.peek()
-        if token and token[0] in ("op", "cmd") and token[1] in values:
-            self.at += 1
-            return token[1]
-        return None
-
-    def expect(self, value: str) -> None:
-        if not self.take(value):
-            raise Unreadable(f"expected {value!r}")
+        super().__init__(tokens)
+        self.depth = self.bars = 0
 
     # -- around expressions ------------------------------------------------------------------------------------------
 
@@ -82,13 +68,6 @@ class _Parser:
         while self.take(",", ";") or self.word("or", "and"):
             found = True
         return found
-
-    def word(self, *words: str) -> bool:
-        token = self.peek()
-        if token and token[0] == "text" and token[1].lower().strip(" ,") in words:
-            self.at += 1
-            return True
-        return False
 
     def relation(self) -> Node:
         sides, operators = [self.union()], []
@@ -117,13 +96,10 @@ class _Parser:
             node = ["pm", None, node]
         while (operator := self.take("+", "-", "pm", "mp")) is not None:
             right = self.product()
-            node = (
-                ["add", node, right]
-                if operator == "+"
-                else ["add", node, ["neg", right]]
-                if operator == "-"
-                else ["pm", node, right]
-            )
+            if operator in ("pm", "mp"):
+                node = ["pm", node, right]
+            else:
+                node = ["add", node, right if operator == "+" else ["neg", right]]
         self.depth -= 1
         return node
 
@@ -150,7 +126,12 @@ class _Parser:
                 return ["add", node, ["div", ["num", mixed[0]], ["num", mixed[2]]]]
             raise Unreadable("two numbers side by side")
         right = self.factor()
-        if digits and self.tokens[start] == ("cmd", "frac") and right[0] == "div" and right[1][0] == right[2][0] == "num":
+        if (
+            digits
+            and self.tokens[start] == ("cmd", "frac")
+            and right[0] == "div"
+            and right[1][0] == right[2][0] == "num"
+        ):
             return ["add", node, right]
         return ["mul", node, right]
 
@@ -280,7 +261,7 @@ class _Parser:
         if value == "lbrace":
             return ["set", self.items("rbrace")[0]]
         if value == "begin":
-            return self.matrix()
+            return matrix(self)
         raise Unreadable(f"cannot read {value!r}")
 
     def bar(self, closer: str) -> Node:
@@ -315,31 +296,3 @@ class _Parser:
         if len(items) == 1 and closer == _CLOSERS[opener][0]:
             return items[0]
         return ["group", opener, items, closer]
-
-    def matrix(self) -> Node:
-        r"""`\begin{pmatrix} a & b \\ c & d \end{pmatrix}`; the kind of bracket carries no meaning in MATH answers."""
-        name = self.environment()
-        if name == "array":
-            self.environment()  # the column specification
-        rows: list[list[Node]] = [[]]
-        while not self.take("end"):
-            if self.take("\\"):
-                rows.append([])
-            elif not self.take("&"):
-                rows[-1].append(self.relation())
-        if self.environment() != name:
-            raise Unreadable("the matrix does not end as it began")
-        return ["matrix", [row for row in rows if row]]
-
-    def environment(self) -> str:
-        self.expect("{")
-        name = ""
-        while not self.take("}"):
-            token = self.peek()
-            if token is None:
-                raise Unreadable("a brace is not closed")
-            name += token[1]
-            self.at += 1
-        if name not in _MATRICES and name.strip("lcr|"):
-            raise Unreadable(f"cannot read the environment {name[:20]!r}")
-        return name

@@ -21,41 +21,51 @@ class Unreadable(ValueError):
     """The text is outside the subset of LaTeX that the grader reads."""
 
 
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt min max gcd lcm floor ceil".split()
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FUNCTIONS = _words(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt min max gcd lcm floor ceil"
 )
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon "
-    "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell angle triangle".split()
+GREEK = _words(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell angle triangle"
 )
 _WORDS = {"pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty"}
-UNITS = frozenset(
+UNITS = _words(
     "cm mm km ft in kg lb lbs mph hr hrs min mi oz sq deg degrees degree inches inch feet foot yards yard miles mile "
-    "meters meter centimeters units unit square cubic dollars dollar cents cent hours hour minutes minute seconds second "
-    "days day years year weeks week percent pounds radians people ways".split()
+    "meters meter centimeters units unit square cubic dollars dollar cents cent hours hour minutes minute seconds "
+    "second days day years year weeks week percent pounds radians people ways"
 )
 _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z]))|~"
 )
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\u00b0|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])")
-_TEXT = re.compile(r"\\(text|mbox|mathrm|textbf|textit|textrm|operatorname|mathbf|mathbb|mathcal|mathsf|hbox|rm|bf)\s*(?=\{)")
+_TEXT = re.compile(
+    r"\\(text|mbox|mathrm|textbf|textit|textrm|operatorname|mathbf|mathbb|mathcal|mathsf|hbox|rm|bf)\s*(?=\{)"
+)
 _RULED = re.compile(r"\\(overline|bar|vec|hat|overrightarrow|widehat|tilde)\s*(?=\{)")
 _UNICODE = {
     "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u00f7": "/", "\u03c0": "\\pi ",
-    "\u221e": "\\infty ", "\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u222a": "\\cup ", "\u2229": "\\cap ",
-    "\u00b1": "\\pm ", "\u221a": "\\sqrt", "\u2208": "\\in ", "\u03b8": "\\theta ", "\u00bd": "\\frac12 ",
+    "\u221e": "\\infty ", "\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u222a": "\\cup ",
+        "\u00b1": "\\pm ", "\u221a": "\\sqrt", "\u2208": "\\in ", "\u03b8": "\\theta ", "\u00bd": "\\frac12 ",
     "\u00b2": "^2", "\u00b3": "^3", "\u2205": "\\emptyset ",
 }  # fmt: skip
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+)(?![\d,])")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d{1,50})\}")
-_TOKEN = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+(?![\d\w]))?|\.\d+|\d+\.(?!\d))|\\([a-zA-Z]+|.)|([a-zA-Z]+)|(\S)", re.DOTALL)
+_TOKEN = re.compile(
+    r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+(?![\d\w]))?|\.\d+|\d+\.(?!\d))|\\([a-zA-Z]+|.)|([a-zA-Z]+)|(\S)", re.DOTALL
+)
 
 
 def clean(text: str) -> str:
     r"""Return the answer without layout: dollar signs, `\left`, spacing commands, degrees, percent, final period."""
     for mark, latex in _UNICODE.items():
         text = text.replace(mark, latex)
-    text = text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\cfrac", "\\frac")
+    text = (
+        text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\cfrac", "\\frac")
+    )
     text = re.sub(r",\s*\\!\s*", ",", text)
     text = _DEGREES.sub(" ", text)
     text = text.replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
@@ -157,3 +167,35 @@ def _letters(run: str) -> list[Token]:
     if len(run) > 3:  # four letters are a word (`east`), not a product
         return [("text", run)]
     return [("sym", letter) for letter in run]
+
+
+class Cursor:
+    """A place in a list of tokens: `at` is the next one."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens, self.at = tokens, 0
+
+    def peek(self, ahead: int = 0) -> Token | None:
+        """Return the token `ahead` of the next one without consuming it."""
+        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else None
+
+    def take(self, *values: str) -> str | None:
+        """Consume and return the next token's value if it is an operator or command among `values`."""
+        token = self.peek()
+        if token and token[0] in ("op", "cmd") and token[1] in values:
+            self.at += 1
+            return token[1]
+        return None
+
+    def expect(self, value: str) -> None:
+        """Consume this operator or command. Raises Unreadable if another token comes."""
+        if not self.take(value):
+            raise Unreadable(f"expected {value!r}")
+
+    def word(self, *words: str) -> bool:
+        """Consume the next token if it is one of these words."""
+        token = self.peek()
+        if token and token[0] == "text" and token[1].lower().strip(" ,") in words:
+            self.at += 1
+            return True
+        return False

@@ -1,8 +1,8 @@
 r"""MATH: competition problems whose answer stands in `\boxed{}` (Hendrycks et al. 2021, arXiv 2103.03874).
 
 Rule `authors`: the text after the last `The answer is: `, compared as the released code does (math_authors.py).
-Rule `ours`: also `\boxed{}`; parsed (latex.py) and compared exactly (answers.py). Text that cannot be read is right only
-if it equals the gold text; time-outs and errors are wrong and have their own reason.
+Rule `ours`: also `\boxed{}`; parsed (latex.py) and compared exactly (answers.py). Text that cannot be read is right
+only if it equals the gold text; time-outs and errors are wrong and have their own reason.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorsa.errors import UsageError
 from sorsa.evaluation import math_authors
 from sorsa.evaluation.answers import exact_value, plain_words, same_answer
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNREADABLE, Item, Question, Verdict
@@ -58,8 +58,6 @@ def load(config: RunConfig) -> list[Question]:
 
 
 def _rows(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    from pathlib import Path
-
     if config.test_file:
         yield from read_rows(Path(config.test_file))
         return
@@ -82,7 +80,9 @@ def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
     """Yield the verdicts of both rules for each item, in order; one worker process serves all symbolic comparisons."""
     with SymbolicWorker() as worker:
         for one in items:
-            yield {rule: _guarded(grade, one, worker) for rule, grade in (("ours", grade_ours), ("authors", grade_authors))}
+            yield {
+                rule: _guarded(grade, one, worker) for rule, grade in (("ours", grade_ours), ("authors", grade_authors))
+            }
 
 
 def _guarded(grade: Any, one: Item, worker: SymbolicWorker) -> Verdict:
@@ -148,8 +148,8 @@ def gold_answer(gold: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Return the formula of `$x = 5$ because ...`; text with several formulas keeps them all."""
-    text = text.strip().strip("*").strip()
+    r"""Return the formula of `$x = 5$ because ...` or `\boxed{x = 5}`; text with several formulas keeps them all."""
+    text = (last_boxed(text) or text).strip().strip("*").strip()
     spans = list(_MATH_SPAN.finditer(text))
     if len(spans) == 1 and not any(letter.isdigit() for letter in text[: spans[0].start()]):
         rest = text[spans[0].end() :]

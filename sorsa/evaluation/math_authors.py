@@ -156,7 +156,7 @@ def _enclosed(text: str, pair: str) -> bool:
 
 
 def _same_text(first: str, second: str) -> bool:
-    """Equal once brackets are dropped; square against round ones only where exactly their condition keeps them apart."""
+    """Equal once brackets are dropped; square ones are first dropped only where their condition holds."""
     loose = (_enclosed(first, "[]") and not second.startswith("(")) or (
         _enclosed(first, "()") and not second.startswith("[")
     )

@@ -1,4 +1,4 @@
-"""A bounded child process for symbolic comparison: started when first needed, reused, killed and replaced on time-out."""
+"""A bounded child process for symbolic comparison: started when needed, reused, killed on time-out."""
 
 from __future__ import annotations
 

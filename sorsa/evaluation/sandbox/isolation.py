@@ -1,4 +1,6 @@
-"""Shutting a process in: kernel namespaces, a read-only root without secrets, resource limits. Linux, standard library only.
+"""Shutting a process in: kernel namespaces, a read-only root without secrets, resource limits.
+
+Linux and the standard library only.
 
 Level `namespaces`: own PID, mount, network, IPC and host-name namespaces; the file system shows only Python's libraries
 (read-only) and one small in-memory folder; no /proc, no network device, no privileges.
@@ -36,7 +38,7 @@ _FIRST_UID = 0x40000000
 _COMMON_MODULES = (
     "math cmath re collections itertools functools operator string heapq bisect random statistics fractions decimal "
     "datetime copy hashlib json typing dataclasses enum array struct time calendar queue threading textwrap"
-).split()
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -117,8 +119,8 @@ def enter(level: str, folder: str, visible: list[str], hidden: list[str], second
 
 
 def _preload() -> None:
-    """Import what candidates use most while the library can be read: it may lie in a home that the new user cannot enter."""
-    for name in _COMMON_MODULES:
+    """Import what candidates use most while the library can be read; the new user may not be able to enter it."""
+    for name in _COMMON_MODULES.split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -169,7 +171,9 @@ def _show(path: str, target: str) -> None:
     _call("mount", path.encode(), target.encode(), None, _MS_BIND | _MS_REC, None)
     kept = os.statvfs(target).f_flag & 0x3FF & ~_MS_REMOUNT  # flags of the source that may not be taken away
     device = 0 if path.startswith("/dev/") else _MS_NODEV
-    _call("mount", b"none", target.encode(), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | device | kept, None)
+    _call(
+        "mount", b"none", target.encode(), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | device | kept, None
+    )
 
 
 def _drop_privileges() -> None:

@@ -21,10 +21,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+# This file runs alone, outside the package.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import isolation  # noqa: E402  (this file runs alone, outside the package)
-import values  # noqa: E402
+import isolation
+import values
 
 MAX_ERROR = 300  # characters of an exception text that are kept
 MAX_KILLING = 5.0  # seconds; without PID namespaces a fork bomb is killed process by process
@@ -122,7 +123,7 @@ def watch(candidate: int, control: int) -> None:
     select.select([handle, control], [], [])
     deadline = time.monotonic() + MAX_KILLING
     seen: set[int] = set()
-    # In a PID namespace the candidate is process 1 and the kernel ends all others with it; elsewhere they are looked up.
+    # In a PID namespace the candidate is process 1 and the kernel ends the others with it; else they are looked up.
     new = {candidate}
     while new and time.monotonic() < deadline:
         seen |= new

@@ -1,4 +1,4 @@
-"""Python values over a pipe: only plain built-in data survives, so a value carries no behaviour from one side to the other.
+"""Python values over a pipe: only plain built-in data survives, so no behaviour crosses.
 
 A class with a lying `__eq__`, a patched int or a thread cannot cross; what has no plain form becomes an Opaque, which
 equals nothing. Iterators stay iterators (a `map` object is not equal to a list, as in an ordinary test run).

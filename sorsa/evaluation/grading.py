@@ -1,0 +1,45 @@
+"""Grading a file of completions made elsewhere (mode `--grade`): no run, no model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sorsa.errors import UsageError, did_you_mean
+from sorsa.evaluation import benchmark
+from sorsa.evaluation.benchmark import RULES, Item
+from sorsa.evaluation.questions import read_jsonl
+from sorsa.evaluation.results import print_summary, require_consent, summary
+from sorsa.files import write_whole
+
+
+def grade_rows(source: Path, dataset: str, output: Path, rule: str, allow_code_execution: bool) -> None:
+    """Grade every row of `source` and write `output` whole or not at all; see `sorsa.evaluation.grade_file`."""
+    if rule not in RULES:
+        raise UsageError(f"unknown grading rule {rule!r}.{did_you_mean(rule, RULES)}")
+    module = benchmark(dataset)
+    require_consent(module.RUNS_CODE, dataset, allow_code_execution)
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder; name a .jsonl file")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UsageError(f"--output {output} is the file to grade; name another file")
+    rows: list[dict[str, Any]] = []
+    items: list[Item] = []
+    for number, row in read_jsonl(source):
+        try:
+            items.append(module.item(row))
+        except UsageError as error:
+            raise UsageError(f"{source}, line {number}: {error}") from error
+        rows.append(row)
+    verdicts = list(tqdm(module.grade_all(items), total=len(items), desc="grading", unit="answer"))
+    lines: list[str] = []
+    for row, verdict in zip(rows, verdicts, strict=True):
+        one = verdict[rule]
+        lines.append(json.dumps({**row, "correct": one.correct, "extracted": one.extracted, "reason": one.reason}))
+    write_whole(output, "\n".join(lines) + "\n")
+    facts = summary(verdicts, rule)
+    print_summary(dataset, facts["rules"], facts["graded"], rule)
+    print(f"graded rows: {output}")

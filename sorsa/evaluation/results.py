@@ -1,0 +1,167 @@
+"""One test from questions to result files: generate, grade by both rules, write, print (mode `--test`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from sorsa.errors import UsageError
+from sorsa.evaluation import benchmark
+from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, RULES, TIMEOUT, UNREADABLE, Item, Question, Verdict
+from sorsa.evaluation.completions import CompletionStore
+from sorsa.evaluation.statistics import wilson_interval
+from sorsa.files import write_json, write_whole
+
+if TYPE_CHECKING:
+    from sorsa.config import RunConfig
+
+
+def run_test(config: RunConfig) -> None:
+    """Test a merged run, or with `config.base` the base model; see `sorsa.evaluation.test`."""
+    from sorsa.evaluation.generate import generate, settings
+    from sorsa.run_folder import RunFolder, environment
+
+    module = benchmark(config.test_dataset)
+    require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
+    folder = RunFolder(config.run_path, config.name)
+    path = None if config.base else folder.require_merged()
+    name = f"base-{config.test_dataset}" if config.base else config.test_dataset
+    questions = module.load(config)
+    _check_questions(questions, config)
+    max_new_tokens = config.max_new_tokens or module.MAX_NEW_TOKENS
+
+    local = path or (Path(config.model) if Path(config.model).is_dir() else None)
+    facts = settings(config, questions, max_new_tokens, local)
+    store = CompletionStore(folder.completions(name), facts)
+    reused, begin = len(store.done), time.monotonic()
+    generate(config, questions, store, max_new_tokens, path)
+    generated, graded_from = time.monotonic() - begin, time.monotonic()
+
+    items = [Item(store.done[one.id].completion, one.gold) for one in questions]
+    verdicts = list(tqdm(module.grade_all(items), total=len(items), desc="grading", unit="answer"))
+    new_tokens = sum(one.tokens for one in list(store.done.values())[reused:])
+    result = {
+        "dataset": config.test_dataset,
+        "source": config.test_file or module.HUB_ID,
+        "model": config.model if config.base else str(path),
+        "base": config.base,
+        "rule": config.grading_rule,
+        **summary(verdicts, config.grading_rule),
+        "truncated": sum(store.done[one.id].truncated for one in questions),
+        "max_new_tokens": max_new_tokens,
+        "precision": config.test_precision,
+        "batch_size": config.valid_batch_size,
+        "reused_completions": reused,
+        "generation_seconds": round(generated, 2),
+        "tokens_per_second": round(new_tokens / generated, 1) if new_tokens and generated else None,
+        "grading_seconds": round(time.monotonic() - graded_from, 2),
+        "sandbox": sandbox_level() if module.RUNS_CODE else None,
+        "fingerprint": store.fingerprint,
+        "settings": facts,
+        "config": dataclasses.asdict(config),
+        "environment": environment(),
+    }
+    _write_questions(folder.questions(name), questions, store, verdicts, config.grading_rule)
+    write_json(folder.result(name), result)
+    print_summary(name, result["rules"], result["graded"], config.grading_rule)
+    print(f"results: {folder.result(name)}")
+
+
+def require_consent(runs_code: bool, dataset: str, allowed: bool) -> None:
+    """Refuse to run code written by a model unless the user said so.
+
+    Raises:
+        UsageError: The benchmark runs code and consent is missing.
+    """
+    if runs_code and not allowed:
+        raise UsageError(
+            f"{dataset} runs code written by a model on this machine (in a sandbox): add --allow-code-execution, "
+            "or allow_code_execution: true in the config, to agree"
+        )
+
+
+def _check_questions(questions: list[Question], config: RunConfig) -> None:
+    if not questions:
+        raise UsageError(f"no questions in {config.test_file or config.test_dataset}; nothing to test")
+    if len({one.id for one in questions}) < len(questions):
+        raise UsageError(f"two questions in {config.test_file} have the same task_id; make them unique")
+
+
+def sandbox_level() -> str:
+    """Return the sandbox level that runs on this machine, for records."""
+    from sorsa.evaluation.sandbox import strongest_level
+
+    return strongest_level()
+
+
+def summary(verdicts: list[dict[str, Verdict]], headline: str) -> dict[str, Any]:
+    """Return accuracy, 95% interval and counts of each rule; the number graded is the denominator.
+
+    Args:
+        verdicts: Per answer, rule -> verdict.
+        headline: The rule whose accuracy stands on top.
+    """
+    rules = {rule: _rule_summary([one[rule] for one in verdicts]) for rule in RULES}
+    disagree = sum(one["ours"].correct != one["authors"].correct for one in verdicts)
+    top = {key: rules[headline][key] for key in ("accuracy", "interval_95")}
+    return {**top, "graded": len(verdicts), "rules": rules, "rules_disagree": disagree}
+
+
+def _rule_summary(verdicts: list[Verdict]) -> dict[str, Any]:
+    correct = sum(one.correct for one in verdicts)
+    low, high = wilson_interval(correct, len(verdicts))
+    wrong = [one.reason for one in verdicts if not one.correct]
+    return {
+        "accuracy": correct / len(verdicts) if verdicts else None,
+        "interval_95": [low, high],
+        "correct": correct,
+        "no_answer": wrong.count(NO_ANSWER),
+        "unreadable": wrong.count(UNREADABLE),
+        "timeouts": wrong.count(TIMEOUT),
+        "errors": sum(reason.startswith(ERROR) for reason in wrong),
+    }
+
+
+def print_summary(name: str, rules: dict[str, Any], graded: int, headline: str) -> None:
+    """Print one line per rule, the headline first."""
+    for rule in sorted(RULES, key=lambda rule: rule != headline):
+        facts = rules[rule]
+        low, high = (100 * bound for bound in facts["interval_95"])
+        accuracy = 100 * (facts["accuracy"] or 0.0)
+        counts = ", ".join(f"{facts[key]} {key.replace('_', ' ')}" for key in ("no_answer", "errors", "timeouts"))
+        print(
+            f"{name}, rule {rule}: {accuracy:.2f}% ({facts['correct']}/{graded}, "
+            f"95% interval {low:.2f} to {high:.2f}; {counts})"
+        )
+
+
+def _write_questions(
+    path: Path,
+    questions: Iterable[Question],
+    store: CompletionStore,
+    verdicts: list[dict[str, Verdict]],
+    headline: str,
+) -> None:
+    """Write one JSON row per question, in the order of the data set."""
+    rows = []
+    for index, (one, verdict) in enumerate(zip(questions, verdicts, strict=True)):
+        answer = store.done[one.id]
+        row = {
+            "index": index,
+            "id": one.id,
+            "prompt": one.prompt,
+            "completion": answer.completion,
+            "gold": one.gold,
+            **dataclasses.asdict(verdict[headline]),
+            "tokens": answer.tokens,
+            "truncated": answer.truncated,
+            "verdicts": {rule: dataclasses.asdict(verdict[rule]) for rule in RULES},
+        }
+        rows.append(json.dumps(row, ensure_ascii=False))
+    write_whole(path, "\n".join(rows) + "\n")
