@@ -34,11 +34,7 @@ pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet
 echo "setup: installing into $PWD/.venv, once; this takes some minutes"
 if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
     echo "setup: 1 of 2, PyTorch"
-    # Without an NVIDIA driver the CPU build spares 3 GB; where its index is out of reach, the default build does.
-    if [ "$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null \
-        || ! $pip --retries 0 --timeout 10 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 2>/dev/null; then
-        $pip torch==2.13.0
-    fi
+    $pip torch==2.13.0
 fi
 echo "setup: 2 of 2, the project and what it needs"
 $pip -e ".[dev]"

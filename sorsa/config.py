@@ -96,7 +96,7 @@ class RunConfig:
     )
     regularizer_scaling: str = setting(
         "as_run",
-        "'as_run': gamma / lr / accum_steps, as behind Table 1; 'paper': gamma / lr",
+        "'as_run': gamma / (lr * 64), as behind Table 1; 'paper': gamma / lr",
         group="regularizer",
         choices=("as_run", "paper"),
     )

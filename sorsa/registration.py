@@ -62,15 +62,24 @@ def register_with_peft() -> None:
 
 
 class _AfterPeftImport(importlib.abc.MetaPathFinder):
-    """Import hook that runs `register_with_peft` once PEFT's own import has finished, then is gone."""
+    """Import hook that runs `register_with_peft` once PEFT's own import has finished.
+
+    It stays in place: `importlib.util.find_spec("peft")`, with which libraries ask whether PEFT is installed, comes
+    through here too and imports nothing.
+    """
+
+    _asking = False  # whether the search for the real spec, which meets this hook again, is under way
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "peft":
+        if fullname != "peft" or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("peft")
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec("peft")
+        finally:
+            self._asking = False
         if spec is None or spec.loader is None:
             return None
         load = spec.loader.exec_module

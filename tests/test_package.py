@@ -36,7 +36,7 @@ def test_import_sorsa_is_light() -> None:
 
 
 def test_the_command_line_is_light() -> None:
-    modules = "sorsa.cli, sorsa.methods, sorsa.data, sorsa.evaluation, sorsa.training, sorsa.adapters"
+    modules = "sorsa.cli, sorsa.methods, sorsa.data, sorsa.evaluation, sorsa.training"
     assert heavy_after(f"import {modules}; sorsa.cli.build_parser().format_help()").split() == []
 
 

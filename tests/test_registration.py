@@ -21,7 +21,17 @@ def run(code: str, python: str = sys.executable) -> str:
     return result.stdout.strip()
 
 
-@pytest.mark.parametrize("first", ["import sorsa, peft", "import peft, sorsa", "import sorsa, sorsa.adapters, peft"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import sorsa, peft",
+        "import peft, sorsa",
+        "from sorsa import SorsaConfig",
+        "import sorsa.adapters.layer",
+        "import sorsa, importlib.util; importlib.util.find_spec('peft'); import peft",
+        "import sorsa, transformers.utils as u; u.is_peft_available(); import peft",
+    ],
+)
 def test_any_order_of_imports(first: str) -> None:
     code = f"{first}; from peft.mapping import *; print(PEFT_TYPE_TO_CONFIG_MAPPING['SORSA'].__name__)"
     assert run(code) == "SorsaConfig"
