@@ -24,7 +24,7 @@ BENCHMARKS = {
 }
 
 
-def benchmark(name: str) -> ModuleType:
+def find_benchmark(name: str) -> ModuleType:
     """Import the module of a registered benchmark.
 
     Args:

@@ -143,7 +143,7 @@ def _equal(first: str, second: str, worker: SymbolicWorker) -> bool:
         return True
     if any(_enclosed(first, pair) and _enclosed(second, pair) for pair in ("[]", "()")):
         parts, others = first[1:-1].split(","), second[1:-1].split(",")
-        if 1 < len(parts) == len(others) <= _PARTS_LIMIT and all(map(lambda a, b: _equal(a, b, worker), parts, others)):
+        if len(parts) == len(others) <= _PARTS_LIMIT and all(map(lambda a, b: _equal(a, b, worker), parts, others)):
             return True
     try:
         return worker.compare("close", parse(first), parse(second))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from sorsa.errors import UsageError
-from sorsa.evaluation import benchmark
+from sorsa.evaluation import find_benchmark
 from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, RULES, TIMEOUT, UNREADABLE, Item, Question, Verdict
 from sorsa.evaluation.completions import CompletionStore
 from sorsa.evaluation.statistics import wilson_interval
@@ -27,9 +27,10 @@ def run_test(config: RunConfig) -> None:
     from sorsa.evaluation.generate import generate, settings
     from sorsa.run_folder import RunFolder, environment
 
-    module = benchmark(config.test_dataset)
+    module = find_benchmark(config.test_dataset)
     require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     folder = RunFolder(config.run_path, config.name)
+    level = sandbox_level() if module.RUNS_CODE else None  # found out before hours of generation
     path = None if config.base else folder.require_merged()
     name = f"base-{config.test_dataset}" if config.base else config.test_dataset
     questions = module.load(config)
@@ -61,7 +62,7 @@ def run_test(config: RunConfig) -> None:
         "generation_seconds": round(generated, 2),
         "tokens_per_second": round(new_tokens / generated, 1) if new_tokens and generated else None,
         "grading_seconds": round(time.monotonic() - graded_from, 2),
-        "sandbox": sandbox_level() if module.RUNS_CODE else None,
+        "sandbox": level,
         "fingerprint": store.fingerprint,
         "settings": facts,
         "config": dataclasses.asdict(config),
@@ -164,4 +165,5 @@ def _write_questions(
             "verdicts": {rule: dataclasses.asdict(verdict[rule]) for rule in RULES},
         }
         rows.append(json.dumps(row, ensure_ascii=False))
-    write_whole(path, "\n".join(rows) + "\n")
+    text = "\n".join(rows) + "\n"
+    write_whole(path, text.encode("utf-8", "backslashreplace").decode())  # half a surrogate pair must not lose the rest

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sorsa.errors import UsageError
 from sorsa.evaluation.sandbox import values
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def strongest_level() -> str:
     """Return the strongest level that works here, found by running a harmless candidate at each.
 
     Raises:
-        RuntimeError: Not even plain child processes work.
+        UsageError: Not even child processes with limits work.
     """
     probe = Candidate(("def f():\n    import json\n    return 1\n",), "f", "", "def check(f):\n    assert f() == 1\n")
     for level in LEVELS:
@@ -138,7 +139,7 @@ def strongest_level() -> str:
                 logger.warning("no kernel namespaces here: candidates run with resource limits only")
             return level
         logger.debug("sandbox level %s does not work: %s", level, outcome.detail)
-    raise RuntimeError(f"the sandbox does not work on this system: {outcome.detail}")
+    raise UsageError(f"code cannot be run safely on this system ({outcome.detail}); test humaneval on Linux")
 
 
 def check_all(candidates: Iterable[Candidate], workers: int | None = None) -> Iterator[Outcome]:

@@ -122,20 +122,22 @@ def watch(candidate: int, control: int) -> None:
     handle = os.pidfd_open(candidate)
     select.select([handle, control], [], [])
     deadline = time.monotonic() + MAX_KILLING
-    seen: set[int] = set()
     # In a PID namespace the candidate is process 1 and the kernel ends the others with it; else they are looked up.
-    new = {candidate}
-    while new and time.monotonic() < deadline:
-        seen |= new
-        _signal(new, signal.SIGSTOP)  # who is stopped cannot fork, so this ends even with a fork bomb
-        new = isolation.descendants() - seen
-    _signal(seen, signal.SIGKILL)
+    left = {candidate}
     while time.monotonic() < deadline:
+        seen: set[int] = set()
+        while new := left - seen:
+            seen |= new
+            _signal(new, signal.SIGSTOP)  # who is stopped cannot fork, so this ends even with a fork bomb
+            left = isolation.descendants()
+        _signal(seen, signal.SIGKILL)
         try:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.001)
-        except ChildProcessError:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:  # nobody is left: orphans would have become children of this process
             return
+        time.sleep(0.001)
+        left = isolation.descendants()  # a fork may have been under way when the stop arrived
 
 
 def _signal(processes: set[int], number: int) -> None:

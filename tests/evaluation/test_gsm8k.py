@@ -1,0 +1,105 @@
+"""Golden table of the GSM-8K grader: what each of the two rules says about an answer."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import pytest
+
+from sorsa.errors import UsageError
+from sorsa.evaluation import gsm8k
+from sorsa.evaluation.benchmark import NO_ANSWER, UNREADABLE, Item
+
+GOLD = "16 - 3 - 4 = <<16-3-4=9>>9 eggs.\n#### 18"
+
+# completion, gold, rule ours, rule authors (PAPER.md 5.8: rounds the prediction)
+TABLE = [
+    ("so 18 eggs.\nThe answer is: 18", GOLD, True, True),
+    ("The answer is: 17.8", GOLD, False, True),
+    ("The answer is: 17.4", GOLD, False, False),
+    ("The answer is: 18.00", GOLD, True, True),
+    ("The answer is: $18.", GOLD, True, True),
+    ("The answer is: 18 dollars", GOLD, True, True),
+    ("The answer is: 5 The answer is: 18", GOLD, True, True),
+    ("The answer is: 18 The answer is: 5", GOLD, False, False),
+    ("The answer is 18", GOLD, True, False),
+    ("eggs\n#### 18", GOLD, True, False),
+    ("so it is $\\boxed{18}$.", GOLD, True, False),
+    ("The answer is: $\\boxed{18}$", GOLD, True, True),
+    ("The answer is: 36/2", GOLD, True, True),
+    ("The answer is: \\frac{36}{2}", GOLD, True, False),
+    ("The answer is: 1,600,000", "#### 1,600,000", True, False),  # their pattern stops at the second comma
+    ("The answer is: 1600000", "#### 1,600,000", True, True),
+    ("The answer is: 1,600", "1600", True, True),
+    ("The answer is: 18%", GOLD, True, True),
+    ("The answer is: 2 1/2 hours", "2.5", True, False),
+    ("The answer is: 1.8e1", GOLD, True, False),
+    ("The answer is: 1.8 \\times 10^1", GOLD, True, False),
+    ("The answer is: 3 x 6 = 18", GOLD, True, False),
+    ("The answer is: 3 * 6", GOLD, False, False),
+    ("The answer is: 18 or 20", GOLD, False, True),
+    ("The answer is: -18", GOLD, False, False),
+    ("The answer is: **18**", GOLD, True, True),
+    ("The answer is: eighteen", GOLD, False, False),
+    ("I do not know", GOLD, False, False),
+    ("", GOLD, False, False),
+]
+
+
+@pytest.mark.parametrize(("completion", "gold", "ours", "authors"), TABLE)
+def test_verdicts(completion: str, gold: str, ours: bool, authors: bool) -> None:
+    verdicts = next(gsm8k.grade_all([Item(completion, gold)]))
+    assert (verdicts["ours"].correct, verdicts["authors"].correct) == (ours, authors)
+
+
+def test_prediction_skips_extraction() -> None:
+    verdicts = next(gsm8k.grade_all([Item("18", GOLD, extracted=True)]))
+    assert verdicts["ours"].correct and verdicts["authors"].correct
+
+
+def test_reasons() -> None:
+    verdicts = list(gsm8k.grade_all([Item(None, GOLD), Item("The answer is: many", GOLD)]))
+    assert [v["ours"].reason for v in verdicts] == [NO_ANSWER, UNREADABLE]
+    assert [v["authors"].reason for v in verdicts] == [NO_ANSWER, UNREADABLE]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.1", Fraction(1, 10)),
+        ("1/3", Fraction(1, 3)),
+        ("$1.5 million", 1_500_000),
+        ("10,\\!080", 10_080),
+        ("80 000", 80_000),
+        ("2\\frac12", Fraction(5, 2)),
+        ("-$5", -5),
+        ("1e999999999", None),
+        ("2:30", None),
+        ("1/0", None),
+        ("9**9**9**9", None),
+    ],
+)
+def test_numbers_are_exact(text: str, value: Fraction | None) -> None:
+    assert gsm8k.number_in(text)[0] == value
+
+
+@pytest.mark.parametrize("row", [{"completion": "x"}, {"gold": "1"}, {"completion": 5.5, "gold": ["1"]}])
+def test_bad_row(row: dict) -> None:
+    with pytest.raises(UsageError, match=r"gold|completion"):
+        gsm8k.item(row)
+
+
+def test_gold_without_number() -> None:
+    with pytest.raises(UsageError, match="holds no number"):
+        gsm8k.item({"completion": "The answer is: 1", "gold": "unknown"})
+
+
+@pytest.mark.parametrize(
+    "junk", ["9" * 1_000_000, "The answer is: " * 60_000, "1," * 200_000, "\\boxed{" * 50_000, "\0"]
+)
+def test_junk_is_wrong_at_once(junk: str) -> None:
+    begin = time.monotonic()
+    verdicts = list(gsm8k.grade_all([Item(junk, GOLD), Item(junk, GOLD, extracted=True)]))
+    assert not any(v["ours"].correct or v["authors"].correct for v in verdicts)
+    assert time.monotonic() - begin < 5
