@@ -6,6 +6,7 @@ metrics.jsonl     one row per optimizer step
 checkpoints/      resumable states
 adapter/          the trained adapter (PEFT's format) and the tokenizer
 merged/           the merged model as an ordinary Hugging Face directory
+lora/             the adapter exported as a plain LoRA
 results/          DATASET.json (score), DATASET.jsonl (one row per question), DATASET.completions.jsonl
 """
 
@@ -46,6 +47,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"
         self.merged = self.path / "merged"
+        self.lora = self.path / "lora"
         self.results = self.path / "results"
 
     def command(self, mode: str) -> str:
@@ -72,7 +74,7 @@ class RunFolder:
 
     def _training_files(self) -> list[Path]:
         """Return everything that training, merging and exporting write."""
-        return [self.config, self.record, self.metrics, self.checkpoints, self.adapter, self.merged]
+        return [self.config, self.record, self.metrics, self.checkpoints, self.adapter, self.merged, self.lora]
 
     def result(self, dataset: str) -> Path:
         """Return the path of the score record of a benchmark, `results/DATASET.json`."""

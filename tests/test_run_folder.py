@@ -62,7 +62,7 @@ def test_damaged_record(tmp_path, text, message):
 
 def test_clear_deletes_only_what_runs_write(tmp_path):
     folder = RunFolder(tmp_path, "x")
-    for path in (folder.checkpoints / "checkpoint-1", folder.results, folder.path / "notes"):
+    for path in (folder.checkpoints / "checkpoint-1", folder.lora, folder.results, folder.path / "notes"):
         path.mkdir(parents=True)
     folder.metrics.write_text("")
     folder.clear(results=False)

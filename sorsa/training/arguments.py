@@ -59,7 +59,7 @@ def training_arguments(config: RunConfig, folder: RunFolder) -> TrainingArgument
     if arguments.n_gpu > 1:
         # DataParallel would multiply the global batch without being asked, and copies the adapter at every step.
         logger.warning(
-            "%d GPUs, but one process: training on one of them; use torchrun --nproc-per-node %d run.py for all",
+            "%d GPUs, but one process: training on one of them; for all: torchrun --nproc-per-node %d -- run.py ...",
             arguments.n_gpu,
             arguments.n_gpu,
         )

@@ -51,9 +51,12 @@ def run_training(config: RunConfig) -> None:
     folder = RunFolder(config.run_path, config.name)
     checkpoint = checkpoints.find_resumable(folder, config)
     arguments = training_arguments(config, folder)
+    if arguments.process_index:  # one of several processes says everything once
+        logging.getLogger("sorsa").setLevel(logging.WARNING)
     tokenizer = load_tokenizer(config)
     with arguments.main_process_first(desc="tokenising"):  # the other processes then read its cache
         rows, counts = load_training_set(config, tokenizer)
+    logger.info("%s: %s", config.train_dataset, counts)
     rows = rows.select(range(plan_steps(arguments, config, len(rows))))
     set_seed(config.seed)
     base = load_base_model(config, torch.float32)
@@ -73,6 +76,9 @@ def run_training(config: RunConfig) -> None:
         seconds = _fit(trainer, stop, checkpoint)
         if main and trainer.state.global_step >= arguments.max_steps:
             _save_adapter(model, tokenizer, folder)
+    except KeyboardInterrupt:  # the second Ctrl-C: at once, so only what was saved before is there
+        folder.update_record(status="interrupted")
+        raise
     except Exception as error:
         if main:
             _explain_failure(error, folder, trainer.state.global_step)
@@ -157,7 +163,7 @@ def _close(folder: RunFolder, trainer: Trainer, seconds: float) -> None:
         **{key: max(value, before.get(key, 0)) for key, value in memory.items()},
     )
     if done < steps:
-        logger.warning("stopped at step %d of %d, which is saved; to go on: %s", done, steps, folder.command("train"))
+        logger.warning("stopped after step %d of %d, which is saved in %s", done, steps, folder.checkpoints)
         return
     print(
         f"trained {folder.name}: {steps} steps in {seconds:.1f} s, loss {metrics[0]['loss']:.4f} -> "
@@ -191,5 +197,5 @@ def _explain_failure(error: Exception, folder: RunFolder, step: int) -> None:
         kept = f"the last checkpoint, {last}, is complete" if last else "there is no earlier checkpoint"
         raise UsageError(
             f"could not save at step {step} ({str(error).strip().splitlines()[0][:200]}): {kept}, nothing half-written "
-            f"is left; free some disk space, then resume with {folder.command('train')}"
+            "is left; free some disk space, then give the same command again: it resumes"
         ) from error

@@ -170,7 +170,7 @@ def test_interrupted_and_resumed_is_undisturbed(undisturbed, tiny_config, during
     with pytest.raises(KeyboardInterrupt):
         train(config)
     folder = _folder(config)
-    assert f"stopped at step 3 of 6, which is saved; to go on: {folder.command('train')}" in caplog.text
+    assert f"stopped after step 3 of 6, which is saved in {folder.checkpoints}" in caplog.text
     assert folder.read_record()["status"] == "interrupted" and not folder.adapter.exists()
     assert is_complete(folder.checkpoints / "checkpoint-3")
     with folder.metrics.open("a") as stream:  # steps a killed process did after its last checkpoint
@@ -183,6 +183,19 @@ def test_interrupted_and_resumed_is_undisturbed(undisturbed, tiny_config, during
     for key in ("loss", "learning_rate", "tokens", "orthonormality_error"):
         assert [row[key] for row in rows] == pytest.approx([row[key] for row in expected], rel=1e-5, abs=1e-7)
     assert folder.read_record()["status"] == "finished"
+
+
+def test_stopped_at_once_keeps_the_last_checkpoint(tiny_config, during):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    during(4, twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config())
+    folder = _folder(tiny_config())
+    assert [p.name for p in folder.checkpoints.iterdir() if is_complete(p)] == ["checkpoint-2"]
+    assert folder.read_record()["status"] == "interrupted"
 
 
 def test_full_disk_in_a_checkpoint(undisturbed, tiny_config, during):
@@ -198,7 +211,7 @@ def test_full_disk_in_a_checkpoint(undisturbed, tiny_config, during):
     during(4, fill_disk)
     message = (
         r"could not save at step 4 \(.+\): the last checkpoint, .*checkpoint-2, is complete, nothing half-written is "
-        r"left; free some disk space, then resume with python run.py --name tiny .*--train"
+        r"left; free some disk space, then give the same command again: it resumes"
     )
     try:
         with pytest.raises(UsageError, match=message) as caught:
