@@ -4,8 +4,8 @@ No `sympify`, `parse_expr` or `eval` anywhere: text from a model only ever becom
     ["num", "p/q"]  ["sym", name]  ["const", "pi" | "e" | "i" | "oo"]  ["text", words]  ["base", digits, base]
     ["add", e, e]  ["mul", e, e]  ["div", e, e]  ["neg", e]  ["pow", e, e]  ["fact", e]  ["abs", e]  ["pm", e | None, e]
     ["root", e, n]  ["binom", e, e]  ["fn", name, e]  ["log", base, e]
-and around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set", [e, ...]], ["list", [e, ...]],
-["union", [e, ...]], ["rel", [op, ...], [e, ...]], ["matrix", [[e, ...], ...]].
+around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set" | "list" | "union", [e, ...]], ["rel", [op, ...], [e, ...]],
+["matrix", [[e, ...], ...]].
 """
 
 from __future__ import annotations
@@ -14,17 +14,10 @@ from typing import Any
 
 from sorsa.evaluation.exact import decimal
 from sorsa.evaluation.latex_matrix import matrix
-from sorsa.evaluation.latex_tokens import Cursor, Token, Unreadable, clean, tokenise
+from sorsa.evaluation.latex_tokens import CLOSERS, CONSTANTS, RELATIONS, Cursor, Token, Unreadable, clean, tokenise
 
 Node = list[Any]
 MAX_DEPTH = 40  # nesting of brackets, fractions and exponents; Python's own recursion limit is never near
-
-_RELATIONS = {
-    "=": "=", "<": "<", ">": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
-    "lt": "<", "gt": ">", "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "to": "->", "rightarrow": "->",
-}  # fmt: skip
-_CONSTANTS = {"pi": "pi", "infty": "oo"}
-_CLOSERS = {"(": ")]", "[": "])"}
 
 
 def parse(text: str) -> Node:
@@ -54,8 +47,6 @@ class Parser(Cursor):
         super().__init__(tokens)
         self.depth = self.bars = 0
 
-    # -- around expressions ------------------------------------------------------------------------------------------
-
     def answer(self) -> Node:
         """`a, b and c` at the top level: one part, or a list without order."""
         parts = [self.relation()]
@@ -64,27 +55,29 @@ class Parser(Cursor):
         return parts[0] if len(parts) == 1 else ["list", parts]
 
     def separator(self) -> bool:
+        """Consume commas, semicolons and the words `or` and `and`; tell whether there was any."""
         found = False
         while self.take(",", ";") or self.word("or", "and"):
             found = True
         return found
 
     def relation(self) -> Node:
+        """`1 < x <= 3`: sides and the signs between them."""
         sides, operators = [self.union()], []
-        while (operator := self.take(*_RELATIONS)) is not None:
-            operators.append(_RELATIONS[operator])
+        while (operator := self.take(*RELATIONS)) is not None:
+            operators.append(RELATIONS[operator])
             sides.append(self.union())
         return ["rel", operators, sides] if operators else sides[0]
 
     def union(self) -> Node:
+        """Sets joined by a cup."""
         parts = [self.sum()]
         while self.take("cup"):
             parts.append(self.sum())
         return ["union", parts] if len(parts) > 1 else parts[0]
 
-    # -- expressions -------------------------------------------------------------------------------------------------
-
     def sum(self) -> Node:
+        """Terms with +, - or +- between them."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Unreadable("nested too deeply")
@@ -104,6 +97,7 @@ class Parser(Cursor):
         return node
 
     def product(self) -> Node:
+        """Factors, with or without a sign of multiplication, and words of unit after them."""
         node = self.factor()
         while True:
             if self.take("*", "cdot", "times"):
@@ -136,15 +130,14 @@ class Parser(Cursor):
         return ["mul", node, right]
 
     def starts_factor(self) -> bool:
+        """Tell whether the next token can stand right after a factor, as in `2x`."""
         token = self.peek()
         if token is None:
             return False
         kind, value = token
-        if kind in ("num", "sym", "fn"):
-            return True
         if kind == "cmd":
             return value in ("frac", "sqrt", "binom", "pi", "infty", "begin", "lvert", "lfloor", "lceil", "lbrace")
-        return (kind == "op" and value in "({[") or (value == "|" and not self.bars)
+        return kind in ("num", "sym", "fn") or (kind == "op" and value in "({[") or (value == "|" and not self.bars)
 
     def unit(self) -> bool:
         """Skip words after a value: `15 cm^2` is 15."""
@@ -157,6 +150,7 @@ class Parser(Cursor):
         return True
 
     def factor(self) -> Node:
+        """An atom with its sign, exponents and factorials."""
         if self.take("-"):
             return ["neg", self.factor()]
         self.take("+")
@@ -186,6 +180,7 @@ class Parser(Cursor):
         return self.argument()
 
     def atom(self) -> Node:
+        """The smallest part: a number, a letter, a function, a bracket or a command."""
         self.depth += 1
         token = self.peek()
         if token is None or self.depth > MAX_DEPTH:
@@ -206,6 +201,7 @@ class Parser(Cursor):
         return node
 
     def number(self, value: str) -> Node:
+        """A decimal, or digits with a base below them."""
         if self.take("_"):
             base = self.argument()
             if base[0] != "num":
@@ -214,6 +210,7 @@ class Parser(Cursor):
         return ["num", value if "/" in value else str(decimal(value))]
 
     def symbol(self, name: str) -> Node:
+        """A letter, with its index if it has one; `e` and `i` are constants."""
         if self.take("_"):
             index = self.argument()
             return ["sym", f"{name}_{index[-1]}"]
@@ -237,7 +234,7 @@ class Parser(Cursor):
 
     def special(self, value: str) -> Node:
         """Brackets and the commands with a meaning of their own."""
-        if value in _CLOSERS:
+        if value in CLOSERS:
             return self.bracket(value)
         if value == "{":
             node = self.sum()
@@ -254,8 +251,8 @@ class Parser(Cursor):
             return ["div" if value == "frac" else "binom", over, under]
         if value == "sqrt":
             return self.root()
-        if value in _CONSTANTS:
-            return ["const", _CONSTANTS[value]]
+        if value in CONSTANTS:
+            return ["const", CONSTANTS[value]]
         if value in ("emptyset", "varnothing"):
             return ["set", []]
         if value == "lbrace":
@@ -265,6 +262,7 @@ class Parser(Cursor):
         raise Unreadable(f"cannot read {value!r}")
 
     def bar(self, closer: str) -> Node:
+        """An absolute value."""
         self.bars += 1
         node = self.sum()
         self.bars -= 1
@@ -272,6 +270,7 @@ class Parser(Cursor):
         return ["abs", node]
 
     def root(self) -> Node:
+        r"""What stands after `\sqrt`, with its index."""
         index: Node = ["num", "2"]
         if self.take("["):
             index = self.sum()
@@ -279,6 +278,7 @@ class Parser(Cursor):
         return ["root", self.argument(), index]
 
     def items(self, *closers: str) -> tuple[list[Node], str]:
+        """Parts between commas up to a closing bracket; return them and the bracket."""
         bars, self.bars = self.bars, 0
         if closer := self.take(*closers):
             return [], closer
@@ -292,7 +292,8 @@ class Parser(Cursor):
         return items, closer
 
     def bracket(self, opener: str) -> Node:
-        items, closer = self.items(*_CLOSERS[opener])
-        if len(items) == 1 and closer == _CLOSERS[opener][0]:
+        """A tuple, an interval, or just an expression in brackets."""
+        items, closer = self.items(*CLOSERS[opener])
+        if len(items) == 1 and closer == CLOSERS[opener][0]:
             return items[0]
         return ["group", opener, items, closer]

@@ -32,6 +32,13 @@ GREEK = _words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell angle triangle"
 )
+# command or character -> what it means to the parser
+RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
+    "lt": "<", "gt": ">", "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "to": "->", "rightarrow": "->",
+}  # fmt: skip
+CONSTANTS = {"pi": "pi", "infty": "oo"}
+CLOSERS = {"(": ")]", "[": "])"}
 _WORDS = {"pi": "pi", "infinity": "infty", "infty": "infty", "inf": "infty"}
 UNITS = _words(
     "cm mm km ft in kg lb lbs mph hr hrs min mi oz sq deg degrees degree inches inch feet foot yards yard miles mile "
