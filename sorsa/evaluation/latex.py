@@ -4,8 +4,8 @@ No `sympify`, `parse_expr` or `eval` anywhere: text from a model only ever becom
     ["num", "p/q"]  ["sym", name]  ["const", "pi" | "e" | "i" | "oo"]  ["text", words]  ["base", digits, base]
     ["add", e, e]  ["mul", e, e]  ["div", e, e]  ["neg", e]  ["pow", e, e]  ["fact", e]  ["abs", e]  ["pm", e | None, e]
     ["root", e, n]  ["binom", e, e]  ["fn", name, e]  ["log", base, e]
-around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set" | "list" | "union", [e, ...]], ["rel", [op, ...], [e, ...]],
-["matrix", [[e, ...], ...]].
+around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set" | "list" | "union", [e, ...]],
+["rel", [op, ...], [e, ...]], ["matrix", [[e, ...], ...]].
 """
 
 from __future__ import annotations
