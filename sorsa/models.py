@@ -42,7 +42,8 @@ def load_tokenizer(config: RunConfig, path: str | Path | None = None) -> PreTrai
     from transformers import AutoTokenizer
 
     source = str(path or config.tokenizer or config.model)
-    if _is_directory(source, "tokenizer") and not any(any(Path(source).glob(name)) for name in _VOCABULARIES):
+    what = "tokenizer" if path or config.tokenizer else "model"
+    if _is_directory(source, what) and not any(any(Path(source).glob(name)) for name in _VOCABULARIES):
         raise UsageError(
             f"tokenizer directory {source}: no tokenizer in it (looked for {', '.join(_VOCABULARIES)}); copy the "
             "model's tokenizer files there or give another directory or hub id with --tokenizer"
@@ -53,7 +54,8 @@ def load_tokenizer(config: RunConfig, path: str | Path | None = None) -> PreTrai
             source, revision=revision, local_files_only=config.local, trust_remote_code=False
         )
     except Exception as error:  # the tokenizers library raises bare Exception for a broken tokenizer.json
-        raise UsageError(_unreadable("tokenizer", source, error, config.local)) from error
+        what = "tokenizer" if Path(source).is_dir() else what
+        raise UsageError(_unreadable(what, source, error, config.local)) from error
     if tokenizer.eos_token is None:
         raise UsageError(
             f"tokenizer {source}: no end-of-sequence token, so answers would never end; set eos_token in its "
@@ -103,6 +105,31 @@ def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | No
             "the checkpoint is incomplete or of another architecture: download or convert it again"
         )
     return model
+
+
+def load_skeleton(config: RunConfig) -> PreTrainedModel:
+    """Build the base model without its weights (on the meta device, seconds for 7B), and check that they are whole.
+
+    It answers what names and shapes can: mistakes are found before the data is tokenised and the weights are loaded.
+
+    Args:
+        config: The run's settings; `model`, `revision` and `local` are read.
+
+    Raises:
+        UsageError: As `load_base_model`, except for what only the weights themselves can tell.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if _is_directory(config.model, "model"):
+        _check_weights(Path(config.model))
+    try:
+        settings = AutoConfig.from_pretrained(
+            config.model, revision=config.revision, local_files_only=config.local, trust_remote_code=False
+        )
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+    except Exception as error:  # as in load_base_model
+        raise UsageError(_unreadable("model", config.model, error, config.local)) from error
 
 
 def device() -> torch.device:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sorsa.errors import UsageError
-from sorsa.models import check_vocabulary, load_base_model, load_tokenizer
+from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_tokenizer
 
 
 @pytest.fixture
@@ -53,13 +53,19 @@ def test_tokenizer_pads_with_its_end_token(tiny_config):
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == 1
 
 
-@pytest.mark.parametrize("load", [lambda c: load_base_model(c, torch.float32), load_tokenizer])
+@pytest.mark.parametrize("load", [lambda c: load_base_model(c, torch.float32), load_skeleton, load_tokenizer])
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("./no/such/dir", r"directory ./no/such/dir: does not exist \(looked in .*give a hub id such as org/name"),
-        ("../model", "directory ../model: does not exist"),
-        ("no-such-org/no-such-model", "no such directory here, and its files are not in the local cache"),
+        (
+            "./no/such/dir",
+            r"^model directory ./no/such/dir: does not exist \(looked in .*give a hub id such as org/name",
+        ),
+        ("../model", "^model directory ../model: does not exist"),
+        (
+            "no-such-org/no-such-model",
+            "^model no-such-org/no-such-model: no such directory here, and its files are not in the local cache",
+        ),
     ],
 )
 def test_missing_source(tiny_config, load, source, message):
@@ -98,6 +104,12 @@ def test_pickled_weights_are_refused(tiny_config, copy):
         load_base_model(tiny_config(model=str(copy)), torch.float32)
 
 
+def test_skeleton_has_names_and_shapes_but_no_weights(tiny_config):
+    skeleton, model = load_skeleton(tiny_config()), load_base_model(tiny_config(), torch.float32)
+    assert {n: p.shape for n, p in skeleton.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
+    assert {p.device.type for p in skeleton.parameters()} == {"meta"}
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
@@ -117,8 +129,9 @@ def _git_lfs_pointer(path: Path) -> None:
 @pytest.mark.parametrize("damage", [_cut, _empty, _header_of_another_length, _git_lfs_pointer])
 def test_damaged_weights(tiny_config, copy, damage):
     damage(copy / "model.safetensors")
-    with pytest.raises(UsageError, match=r"weights .*model.safetensors: cut off or corrupt \(\d+ bytes; .*again$"):
-        load_base_model(tiny_config(model=str(copy)), torch.float32)
+    for load in (lambda c: load_base_model(c, torch.float32), load_skeleton):
+        with pytest.raises(UsageError, match=r"weights .*model.safetensors: cut off or corrupt \(\d+ bytes; .*again$"):
+            load(tiny_config(model=str(copy)))
 
 
 def _shard(directory: Path) -> None:
@@ -161,9 +174,10 @@ def test_missing_weight_is_not_filled_with_random_numbers(tiny_config, copy):
 @pytest.mark.parametrize("text", ["{", '{"model_type": "no-such-type"}'])
 def test_unreadable_config(tiny_config, copy, text):
     (copy / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=r"model directory .*: cannot be loaded \(.+\); check its files") as caught:
-        load_base_model(tiny_config(model=str(copy)), torch.float32)
-    assert "\n" not in str(caught.value)
+    for load in (lambda c: load_base_model(c, torch.float32), load_skeleton):
+        with pytest.raises(UsageError, match=r"model directory .*: cannot be loaded \(.+\); check its files") as caught:
+            load(tiny_config(model=str(copy)))
+        assert "\n" not in str(caught.value)
 
 
 def test_directory_without_tokenizer(tiny_config, copy):

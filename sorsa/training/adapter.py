@@ -36,13 +36,26 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     Raises:
         UsageError: No module matches, a module is not linear, or a rank is above a matrix's smaller side.
     """
-    peft_config = build_peft_config(config, model)
-    targets = targeted_modules(model, peft_config)
-    check_ranks(targets, peft_config)
-    adapted = get_peft_model(model, peft_config)
+    check_adapter(model, config)
+    adapted = get_peft_model(model, build_peft_config(config, model))
     trainable, total = adapted.get_nb_trainable_parameters()
-    logger.info("%s adapts %d matrices: %d of %d parameters are trainable", config.peft, len(targets), trainable, total)
+    matrices = len(adapted.base_model.targeted_module_names)
+    logger.info("%s adapts %d matrices: %d of %d parameters are trainable", config.peft, matrices, trainable, total)
     return adapted
+
+
+def check_adapter(model: PreTrainedModel, config: RunConfig) -> None:
+    """Refuse an adapter that does not fit the model, from its modules' names and shapes alone.
+
+    Args:
+        model: The base model; its weights may be on the meta device.
+        config: The run's settings.
+
+    Raises:
+        UsageError: No module matches, a module is not linear, or a rank is above a matrix's smaller side.
+    """
+    peft_config = build_peft_config(config, model)
+    check_ranks(targeted_modules(model, peft_config), peft_config)
 
 
 def targeted_modules(model: PreTrainedModel, peft_config: PeftConfig) -> dict[str, nn.Module]:

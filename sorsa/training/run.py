@@ -23,10 +23,10 @@ from sorsa.data import load_training_set
 from sorsa.data.collate import ResponseCollator
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory
-from sorsa.models import check_vocabulary, load_base_model, load_tokenizer
+from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_tokenizer
 from sorsa.run_folder import RunFolder, environment
 from sorsa.training import checkpoints
-from sorsa.training.adapter import adapt
+from sorsa.training.adapter import adapt, check_adapter
 from sorsa.training.arguments import plan_steps, training_arguments
 from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar, read_metrics
 
@@ -53,6 +53,7 @@ def run_training(config: RunConfig) -> None:
     arguments = training_arguments(config, folder)
     if arguments.process_index:  # one of several processes says everything once
         logging.getLogger("sorsa").setLevel(logging.WARNING)
+    check_adapter(load_skeleton(config), config)  # before anything that takes minutes
     tokenizer = load_tokenizer(config)
     with arguments.main_process_first(desc="tokenising"):  # the other processes then read its cache
         rows, counts = load_training_set(config, tokenizer)

@@ -276,6 +276,13 @@ def test_bad_input_leaves_no_folder_and_an_old_run_alone(undisturbed, tiny_confi
     assert sorted(_folder(undisturbed).path.rglob("*")) == before
 
 
+def test_a_wrong_rank_is_found_before_the_data_is_read(tiny_config, monkeypatch):
+    monkeypatch.setattr(run, "load_training_set", lambda *args: pytest.fail("the data was read first"))
+    monkeypatch.setattr(run, "load_base_model", lambda *args: pytest.fail("the weights were loaded first"))
+    with pytest.raises(UsageError, match="rank = 17: above the smaller side"):
+        train(tiny_config(rank=17))
+
+
 def test_finished_run_is_replaced_with_overwrite(tiny_config, capsys):
     config = tiny_config(max_steps=1)
     train(config)
