@@ -1,8 +1,8 @@
 """Make the embedded default again: `python -m sorsa.demo.build [--data | --pretrain]`.
 
-`--data` writes data/*.jsonl and heldout.txt (seconds, byte-identical every time). `--pretrain` trains the tokenizer
-and the base model into model/ (about MINUTES on 2 CPU cores; weights differ in their last bits from one machine to
-another). Without a flag it does both.
+`--data` writes data/*.jsonl and heldout.txt: seconds, byte-identical every time. `--pretrain` trains the tokenizer and
+the base model into model/: 26 CPU-minutes, so about 15 minutes on 2 free cores; the weights differ in their last bits
+from one machine to another, and so do scores by a few points. Without a flag it does both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sorsa.data.prompts import math_train_prompt
 from sorsa.demo.pretrain import Recipe, build_model, build_tokenizer, held_out_text, pretrain, save_base
-from sorsa.demo.problems import Problem, make_splits
+from sorsa.demo.problems import OPENING, Problem, make_splits
 from sorsa.files import whole_directory, write_whole
 
 HERE = Path(__file__).parent
@@ -42,9 +42,9 @@ def to_jsonl(rows: list[dict[str, str]]) -> str:
 
 
 def tokenizer_texts(problems: list[Problem]) -> list[str]:
-    """Return prompt and response of each problem, for the tokenizer's merges."""
+    """Return prompt and response of each problem, for the tokenizer's merges (pre-training text has the opening)."""
     rows = [problem.training_row() for problem in problems]
-    return [math_train_prompt(row["query"]) + row["response"] for row in rows]
+    return [math_train_prompt(row["query"]) + row["response"].removeprefix(OPENING) for row in rows]
 
 
 def build_base(target: Path, recipe: Recipe) -> None:
@@ -59,6 +59,8 @@ def build_base(target: Path, recipe: Recipe) -> None:
     pretrain(model, tokenizer, recipe)
     with whole_directory(target, replace=True) as folder:
         save_base(model, tokenizer, folder)
+        for path in folder.iterdir():
+            path.chmod(0o644)  # safetensors creates its files for the owner alone
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -42,8 +42,8 @@ class Recipe:
     """
 
     seed: int = 1
-    first_steps: int = 900
-    second_steps: int = 500
+    first_steps: int = 600
+    second_steps: int = 400
     rows: int = 20
     row_tokens: int = 256
     lr: float = 4e-3

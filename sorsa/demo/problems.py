@@ -10,8 +10,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from sorsa.data.prompts import MATH_TEST_CUE
 from sorsa.demo.arithmetic import equation, evaluate
 from sorsa.demo.words import draw_words
+
+# The authors' test prompt ends in a cue that training prompts lack (README, "Where paper and code differ"). A large
+# model does not mind; this one, trained without it, takes the first step for done and starts with the second.
+OPENING = MATH_TEST_CUE.strip() + "\n"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Problem:
 
     def training_row(self) -> dict[str, str]:
         """Return the row in MetaMathQA's columns; the response ends as MetaMathQA's GSM rows do."""
-        response = f"{self.solution}\n#### {self.answer}\nThe answer is: {self.answer}"
+        response = f"{OPENING}{self.solution}\n#### {self.answer}\nThe answer is: {self.answer}"
         return {"query": self.question, "response": response, "type": f"{self.family}-{self.phrasing}"}
 
     def test_row(self) -> dict[str, str]:

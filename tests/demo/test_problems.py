@@ -65,6 +65,7 @@ def test_every_step_and_answer_is_arithmetically_right(split: str) -> None:
             known.append(result)
         ending = f"\n#### {steps[-1][3]}" + ("" if split == "test" else f"\nThe answer is: {steps[-1][3]}")
         assert text.endswith(ending)
+        assert text.startswith("Let's think step by step.\n") == (split != "test")
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
