@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sorsa").setLevel(logging.INFO)
+    # PEFT 0.21 asks transformers 5.23 by a name that the latter renamed: nothing a user could mend
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
     try:
         run(*parse(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
@@ -235,14 +238,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> str | None:
     """Return what to print for a failure that is the user's or the machine's, None for one that is the program's."""
+    if isinstance(error, UsageError):
+        return str(error)
     if _disk_full(error):
         where = getattr(error, "filename", None)
         return (
             f"no space left on the disk{f' of {where}' if where else ''}: free some space, then run the same command "
             "again; everything saved before is complete"
         )
-    if isinstance(error, UsageError):
-        return str(error)
     package = _missing_package(error)
     if package:
         return (

@@ -59,6 +59,8 @@ def whole_directory(target: Path | str, replace: bool = False) -> Iterator[Path]
     try:
         yield temporary
         os.chmod(temporary, 0o755)
+        for file in temporary.rglob("*"):  # mkdtemp and safetensors write for the owner alone
+            file.chmod(0o755 if file.is_dir() else 0o644)
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
             os.replace(target, old)  # an empty directory may be replaced by a rename

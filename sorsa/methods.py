@@ -6,7 +6,7 @@ To add a method: write `def build(config: RunConfig) -> peft.PeftConfig` in a mo
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sorsa.errors import UsageError, did_you_mean
 
@@ -21,12 +21,11 @@ METHODS: dict[str, str] = {
 }
 
 
-def build_peft_config(config: RunConfig, model: Any) -> peft.PeftConfig:
-    """Return the PEFT configuration of `config.peft` for `model`.
+def build_peft_config(config: RunConfig) -> peft.PeftConfig:
+    """Return the PEFT configuration of `config.peft`.
 
     Args:
         config: The run's settings; `peft`, `rank`, `alpha`, `dropout` and the module lists are read.
-        model: The base model, for methods that look at its modules.
 
     Raises:
         UsageError: The method is unknown.

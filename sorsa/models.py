@@ -1,7 +1,8 @@
 """Loading base models, merged models and tokenizers; every way that can fail answers with one line.
 
 Models come from a local directory or from the Hugging Face hub, safetensors only and without remote code. The number
-type is always passed on: the paper loads FP32 (PAPER.md 2), transformers 5 otherwise keeps the checkpoint's own type.
+type is always passed on: the paper loads FP32, transformers 5 otherwise keeps the checkpoint's own type (README,
+difference 13).
 """
 
 from __future__ import annotations

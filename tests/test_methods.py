@@ -19,7 +19,7 @@ def config(**changes: Any) -> RunConfig:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_the_settings_over(method: str) -> None:
-    built = build_peft_config(config(peft=method), model=None)
+    built = build_peft_config(config(peft=method))
     assert (built.r, set(built.target_modules), built.rank_pattern) == (4, {"q_proj"}, {"q_proj": 2})
     assert set(built.exclude_modules) == {"lm_head"}
     assert built.peft_type.value.lower() == method
@@ -27,12 +27,12 @@ def test_every_method_takes_the_settings_over(method: str) -> None:
 
 
 def test_lora_is_unscaled_by_default_as_in_the_pissa_paper() -> None:
-    plain = build_peft_config(config(peft="lora"), model=None)
+    plain = build_peft_config(config(peft="lora"))
     assert (plain.lora_alpha, plain.alpha_pattern, plain.lora_dropout) == (4, {"q_proj": 2}, 0.1)
-    scaled = build_peft_config(config(peft="lora", alpha=8.0), model=None)
+    scaled = build_peft_config(config(peft="lora", alpha=8.0))
     assert (scaled.lora_alpha, scaled.alpha_pattern) == (8.0, {})
 
 
 def test_an_unknown_method() -> None:
     with pytest.raises(UsageError, match=r"peft = 'lroa': unknown method. Did you mean 'lora'\? Known: lora, sorsa"):
-        build_peft_config(config(peft="lroa"), model=None)
+        build_peft_config(config(peft="lroa"))

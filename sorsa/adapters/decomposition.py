@@ -1,14 +1,16 @@
 """Cut a weight into principal factors: the top-r singular triplets `U diag(S) Vt` of section 4.
 
-`exact` is LAPACK's (or cuSOLVER's) full SVD. `randomized` is subspace iteration on the Gram matrix (Halko, Martinsson
-and Tropp 2011, algorithm 4.4), which needs matrix products only. Whichever is used, the adapter's function at step 0
-is the base model's, because the residual is computed from these very factors.
+`exact` is LAPACK's (or cuSOLVER's) full SVD. `randomized` is subspace iteration from a random start (Halko, Martinsson
+and Tropp 2011, algorithm 4.4) on the Gram matrix, with a Chebyshev polynomial in the power's place (Zhou and
+Saad 2007): almost only matrix products. Whichever is used, the adapter's function at step 0 is the base model's,
+because the residual is computed from these very factors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,9 +24,10 @@ Decomposition = Literal["exact", "randomized"]
 # Extra columns of the random subspace. The spectra of language-model weights fall slowly, so that with few extra
 # columns the r-th value converges slowly; doubling the subspace was the cheapest way to 1e-3 (bench/init.py).
 _MIN_OVERSAMPLING = 32
-_MAX_ROUNDS = 16  # a flat spectrum never settles; its triplets near rank r are interchangeable then
-_FIRST_CHECK = 4  # no weight tried settled earlier, and each check costs a small eigenvalue problem
-_TOLERANCE = 5e-4  # largest relative change of a singular value in a round; errors fall about 2.6-fold a round
+_MAX_ROUNDS = 12  # a flat spectrum never settles; its triplets near rank r are interchangeable then
+_TOLERANCE = 5e-4  # estimated relative error of a singular value at which the iteration ends
+_DEGREE = 3  # matrix products between two orthonormalisations, where FP32 bears the range that they span
+_LARGEST_GAIN = 1e7  # that range: beyond it, the small directions drown in the rounding errors of the large ones
 
 
 class Factors(NamedTuple):
@@ -53,7 +56,7 @@ def decompose(weight: Tensor, rank: int, method: Decomposition, cache: str | Pat
         raise ValueError(
             f"rank must be between 1 and {min(weight.shape)} for a weight {tuple(weight.shape)}, got {rank}"
         )
-    if not torch.isfinite(weight).all():
+    if not torch.isfinite(weight.detach().sum(dtype=torch.float64)):  # one pass; NaN and infinity survive a sum
         raise ValueError(f"a weight {tuple(weight.shape)} has NaN or infinite elements: it has no SVD")
     file = None if cache is None else Path(cache) / f"{_cache_key(weight, rank, method)}.safetensors"
     if file is not None and (factors := _read_cache(file, weight, rank)) is not None:
@@ -96,19 +99,53 @@ def _randomized(W: Tensor, rank: int) -> Factors:
     gram = W.T @ W  # (n, n)
     generator = torch.Generator().manual_seed(0)  # the same weight gives the same factors on the same machine
     Q = torch.randn(n, width, generator=generator).to(W.device)
+    Q = torch.linalg.qr(gram @ (gram @ Q)).Q
     previous = None
-    for round_ in range(_MAX_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         product = gram @ Q  # (n, width)
-        if round_ >= _FIRST_CHECK:
-            values = torch.linalg.eigvalsh(Q.T @ product)[-rank:].clamp_min(0).sqrt()
-            if previous is not None and ((values - previous).abs() <= _TOLERANCE * values).all():
+        squares, vectors = torch.linalg.eigh(Q.T @ product)  # Rayleigh-Ritz, ascending: estimates of S^2
+        values = squares[-rank:].clamp_min(0).sqrt()
+        floor = squares[0].clamp_min(torch.finfo(W.dtype).eps * squares[-1])
+        degree, gain = _filter(floor.item(), squares[-rank].item(), squares[-1].item())
+        if previous is not None:
+            change = (values - previous).abs()  # what is left is smaller by at least the gain, in theory its square
+            if (change <= _TOLERANCE * gain * values).all():
                 break
-            previous = values
-        Q = torch.linalg.qr(gram @ product).Q
-    # Rayleigh-Ritz with W itself: the Gram matrix would square the rounding errors of the small values.
-    Qb, R = torch.linalg.qr(W @ Q)  # (m, width), (width, width)
+        previous = values
+        Q = torch.linalg.qr(_chebyshev(gram, Q, product, floor, degree)).Q
+    V = Q @ vectors[:, -rank:]  # (n, r)
+    # The values come from W itself: the Gram matrix squares them, and the rounding errors of the small ones with them.
+    Qu, R = torch.linalg.qr(W @ V)  # (m, r), (r, r)
     U, S, Vt = torch.linalg.svd(R)
-    return Factors((Qb @ U[:, :rank]).contiguous(), S[:rank].contiguous(), (Vt[:rank] @ Q.T).contiguous())
+    return Factors((Qu @ U).contiguous(), S, (Vt @ V.T).contiguous())
+
+
+def _filter(floor: float, wanted: float, largest: float) -> tuple[int, float]:
+    """Return the degree of the Chebyshev filter that FP32 bears, and its gain for the smallest wanted eigenvalue.
+
+    Args:
+        floor: Eigenvalues of the Gram matrix up to here are damped.
+        wanted: The r-th largest eigenvalue.
+        largest: The largest eigenvalue.
+    """
+    if floor <= 0:  # a weight of rank below r: nothing to damp
+        return 1, math.inf
+    degree = _DEGREE
+    while degree > 1 and degree * math.acosh(2 * largest / floor - 1) > math.log(2 * _LARGEST_GAIN):
+        degree -= 1
+    return degree, math.cosh(degree * math.acosh(max(1.0, 2 * wanted / floor - 1)))
+
+
+def _chebyshev(gram: Tensor, Q: Tensor, product: Tensor, floor: Tensor, degree: int) -> Tensor:
+    """Return `T(gram) Q` (n, width), T the Chebyshev polynomial that stays within 1 for eigenvalues in [0, floor].
+
+    Above the floor it grows faster than any polynomial of its degree, a plain power included. `product = gram @ Q`.
+    """
+    scale = 2 / floor.clamp_min(torch.finfo(gram.dtype).tiny)
+    before, now = Q, scale * product - Q
+    for _ in range(degree - 1):
+        before, now = now, 2 * (scale * (gram @ now) - now) - before
+    return now
 
 
 def _cache_key(weight: Tensor, rank: int, method: str) -> str:

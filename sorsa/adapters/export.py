@@ -29,18 +29,19 @@ _SHARED = (
 )  # fmt: skip
 
 
-def export_lora(adapter_dir: str | Path, out_dir: str | Path) -> None:
+def export_lora(adapter_dir: str | Path, out_dir: str | Path, replace: bool = False) -> None:
     """Convert a saved SORSA adapter to a LoRA adapter of rank 2r that stock PEFT loads on the same base model.
 
     Args:
         adapter_dir: Folder written by `save_pretrained`, with `adapter_config.json` and `adapter_model.safetensors`.
-        out_dir: Folder to write; must not exist.
+        out_dir: Folder to write.
+        replace: Whether an existing `out_dir` is replaced.
 
     Raises:
-        UsageError: The source is no SORSA adapter or is damaged, or the target exists.
+        UsageError: The source is no SORSA adapter or is damaged, or the target exists and is not to be replaced.
     """
     source, target = Path(adapter_dir), Path(out_dir)
-    if target.exists():
+    if target.exists() and not replace:
         raise UsageError(f"{target} exists: name a new folder for the exported LoRA, or remove it")
     config, tensors = _read_adapter(source)
     layers: dict[str, dict[str, Tensor]] = {}
@@ -55,7 +56,7 @@ def export_lora(adapter_dir: str | Path, out_dir: str | Path) -> None:
         rank = factors["S"].numel()
         B, A = difference_factors(factors, 1.0 if config["alpha"] is None else config["alpha"] / rank)
         exported[f"{layer}.lora_B.weight"], exported[f"{layer}.lora_A.weight"] = B.contiguous(), A.contiguous()
-    with whole_directory(target) as folder:
+    with whole_directory(target, replace) as folder:
         save_file(exported, folder / _WEIGHTS, metadata={"format": "pt"})
         write_json(folder / _CONFIG, _lora_config(config))
 
@@ -65,9 +66,10 @@ def export_run(config: RunConfig) -> None:
     from sorsa.run_folder import RunFolder
 
     folder = RunFolder(config.run_path, config.name)
-    folder.require_adapter()
-    export_lora(folder.adapter, folder.path / "lora")
-    print(f"LoRA of rank {2 * config.rank} with the same function: {folder.path / 'lora'}")
+    if folder.lora.exists() and not config.overwrite:
+        raise UsageError(f"{folder.lora} exists: run {config.name!r} is exported already; replace it with --overwrite")
+    export_lora(folder.require_adapter(), folder.lora, replace=config.overwrite)
+    print(f"LoRA of rank {2 * config.rank} with the same function: {folder.lora}")
 
 
 def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,5 +1,5 @@
 """From samples to a padded batch. The attention mask comes from the lengths: the pad token usually is the
-end-of-sequence token, and a mask of `id != pad` would hide the end of every response (PAPER.md 5.11).
+end-of-sequence token, and a mask of `id != pad` would hide the end of every response (README, difference 11).
 """
 
 from __future__ import annotations

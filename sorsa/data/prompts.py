@@ -1,7 +1,7 @@
-"""The prompts of the authors' runs (PAPER.md 2), character for character. No other file repeats them.
+"""The prompts of the authors' runs, character for character. No other file repeats them.
 
-Training ends at `### Response:`; testing adds a cue (PAPER.md 5.7). The start token is not text of the prompt: it is
-added once, as a token, by `sorsa.data.tokenise.prompt_ids`.
+Training ends at `### Response:`; testing adds a cue (README, difference 7). The start token is not text of
+the prompt: it is added once, as a token, by `sorsa.data.tokenise.prompt_ids`.
 """
 
 from __future__ import annotations

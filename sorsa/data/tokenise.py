@@ -126,7 +126,7 @@ def _fit(prompt: list[int], answer: list[int], length: int, truncation: str) -> 
     """Cut one sample to `length` tokens and return its two parts and its fate.
 
     `sample`: prompt and answer together have at most `length` tokens, and at least one of them is to be learned.
-    `per_part`: each has at most `length`, as in the authors' code (PAPER.md 5.6).
+    `per_part`: each has at most `length`, as in the authors' code (README, difference 6).
     """
     if truncation == "per_part":
         fate = TRUNCATED if max(len(prompt), len(answer)) > length else KEPT

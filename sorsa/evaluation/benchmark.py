@@ -2,7 +2,7 @@
 
 A benchmark module defines:
     HUB_ID            where its questions come from, for records
-    MAX_NEW_TOKENS    default generation length (PAPER.md 2)
+    MAX_NEW_TOKENS    default generation length (the authors' release)
     RUNS_CODE         True when grading runs code written by a model, which needs consent
     load(config)      -> list[Question]
     item(row)         -> Item, from a row of a completions file (`--grade`); raises UsageError for a bad row

@@ -1,6 +1,6 @@
 r"""GSM-8K: grade-school word problems whose answer is one number (Cobbe et al. 2021, arXiv 2110.14168).
 
-Rule `authors` gives the verdicts of the released code (PAPER.md 5.8): the number after the last `The answer is: `,
+Rule `authors` gives the released code's verdicts (README, difference 8): the number after the last `The answer is: `,
 rounded to an integer, against the number after `####`. Rule `ours` compares exact fractions and never rounds.
 """
 

@@ -140,7 +140,7 @@ def _verdict(outcome: Outcome, code: str, empty: bool) -> Verdict:
 
 
 def extract_authors(answer: str) -> str:
-    """Return the first block fenced as python, stripped at both ends, else the whole answer (PAPER.md 2)."""
+    """Return the first block fenced as python, stripped at both ends, else the whole answer (the authors' rule)."""
     match = _AUTHORS_FENCE.search(answer[:MAX_CODE])
     return match[1] if match else answer[:MAX_CODE]
 

@@ -1,4 +1,4 @@
-r"""The verdicts of the authors' MATH comparison, faults included (PAPER.md 5.9, 5.15), but with no way to run code.
+r"""The verdicts of the authors' MATH comparison, faults included, but nothing is run (README, differences 9, 14).
 
 Theirs is: normalise both texts; equal as numbers (relative 1e-4, also times or divided by 100), as texts, part by part
 in equal brackets, or symbolically. If normalising fails, the gold text is compared with itself, which is right. Their

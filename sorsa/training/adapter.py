@@ -1,4 +1,4 @@
-"""Choosing the matrices to adapt (PAPER.md 2: every linear layer but the embeddings and lm_head) and adapting them.
+"""Choosing the matrices to adapt (as the paper: every linear layer but the embeddings and lm_head) and adapting them.
 
 PEFT would find a wrong name or rank only while it decomposes, minutes into a 7B model. Here both are checked first.
 """
@@ -37,7 +37,7 @@ def adapt(model: PreTrainedModel, config: RunConfig) -> PeftModel:
         UsageError: No module matches, a module is not linear, or a rank is above a matrix's smaller side.
     """
     check_adapter(model, config)
-    adapted = get_peft_model(model, build_peft_config(config, model))
+    adapted = get_peft_model(model, build_peft_config(config))
     trainable, total = adapted.get_nb_trainable_parameters()
     matrices = len(adapted.base_model.targeted_module_names)
     logger.info("%s adapts %d matrices: %d of %d parameters are trainable", config.peft, matrices, trainable, total)
@@ -54,7 +54,7 @@ def check_adapter(model: PreTrainedModel, config: RunConfig) -> None:
     Raises:
         UsageError: No module matches, a module is not linear, or a rank is above a matrix's smaller side.
     """
-    peft_config = build_peft_config(config, model)
+    peft_config = build_peft_config(config)
     check_ranks(targeted_modules(model, peft_config), peft_config)
 
 

@@ -89,7 +89,7 @@ def _precision(mix_precision: list[str]) -> dict[str, bool]:
 def plan_steps(arguments: TrainingArguments, config: RunConfig, rows: int) -> int:
     """Set the number of optimizer steps T and the checkpoint interval; return the rows of each epoch that are used.
 
-    T = epochs x floor(rows / global batch): the last partial batch of an epoch is dropped (PAPER.md 2: 781 steps for
+    T = epochs x floor(rows / global batch): the last partial batch of an epoch is dropped (the paper: 781 steps for
     100000 rows and batch 128), and so is a partial group of accumulation, which the Trainer would make a step of.
 
     Args:

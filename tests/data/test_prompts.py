@@ -1,4 +1,4 @@
-"""The prompts, letter for letter. The strings here are copied from PAPER.md 2, on purpose not from the code."""
+"""The prompts, letter for letter. These strings are the authors' release's, on purpose not taken from our code."""
 
 from __future__ import annotations
 

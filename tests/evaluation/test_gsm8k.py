@@ -13,7 +13,7 @@ from sorsa.evaluation.benchmark import NO_ANSWER, UNREADABLE, Item
 
 GOLD = "16 - 3 - 4 = <<16-3-4=9>>9 eggs.\n#### 18"
 
-# completion, gold, rule ours, rule authors (PAPER.md 5.8: rounds the prediction)
+# completion, gold, rule ours, rule authors (README, difference 8: rounds the prediction)
 TABLE = [
     ("so 18 eggs.\nThe answer is: 18", GOLD, True, True),
     ("The answer is: 17.8", GOLD, False, True),

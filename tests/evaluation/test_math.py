@@ -69,7 +69,7 @@ DIFFERENT = [
     ("1/0", "5"),
     ("", "5"),
 ]
-# prediction, gold, verdict of the authors' rule: faults of PAPER.md 5.9 and 5.15 included
+# prediction, gold, verdict of the authors' rule: faults of README, differences 9 and 14, included
 AUTHORS = [
     ("5", "5", True),
     ("6", "5", False),

@@ -41,7 +41,7 @@ def no_svd(monkeypatch):
 )
 def test_targets_are_the_ones_peft_adapts(tiny_config, model, method, settings, projections):
     config = tiny_config(peft=method, **settings)
-    targets = targeted_modules(model, build_peft_config(config, model))
+    targets = targeted_modules(model, build_peft_config(config))
     assert sorted(name.rsplit(".", 1)[1] for name in targets) == sorted(projections * 2)
     adapted = adapt(model, config)
     assert sorted(adapted.base_model.targeted_module_names) == sorted(targets)

@@ -25,7 +25,7 @@ from sorsa.training.checkpoints import is_complete
 PROMPT = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{query}\n\n### Response:"
-)  # PAPER.md 2, written out here so that a change of the template cannot go unnoticed
+)  # written out here so that a change of the template cannot go unnoticed
 
 
 def _folder(config) -> RunFolder:
