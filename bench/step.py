@@ -149,19 +149,18 @@ def main() -> None:
             elapsed = stepper.step(tokens)
             if round_ >= 2:
                 seconds[stepper.name].append(elapsed)
-    report(seconds, {name: peak_memory(name, sys.argv[1:]) for name in seconds})
+    report_times(seconds)
+    for name in seconds:
+        print(f"{name:8} peak memory {peak_memory(name, sys.argv[1:]):.2f} GB", flush=True)
 
 
-def report(seconds: dict[str, list[float]], peak: dict[str, float]) -> None:
-    """Print medians, ratios of `sorsa` to every variant (medians of the ratios round by round) and peak memory."""
-    print(f"{'variant':8} {'median s':>9} {'min s':>7} {'max s':>7} {'sorsa/it':>9} {'peak GB':>8}")
-    rows = {}
+def report_times(seconds: dict[str, list[float]]) -> None:
+    """Print medians, and the ratio of `sorsa` to every variant: the median of the ratios round by round."""
+    print(f"{'variant':8} {'median s':>9} {'min s':>7} {'max s':>7} {'sorsa/it':>9}")
     for name, values in seconds.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(seconds["sorsa"], values, strict=True))
-        rows[name] = {"median_s": statistics.median(values), "sorsa_ratio": ratio, "peak_gb": peak[name]}
         times = f"{statistics.median(values):9.3f} {min(values):7.3f} {max(values):7.3f}"
-        print(f"{name:8} {times} {ratio:9.2f} {peak[name]:8.2f}")
-    print(json.dumps(rows))
+        print(f"{name:8} {times} {ratio:9.2f}", flush=True)
 
 
 if __name__ == "__main__":
