@@ -81,22 +81,23 @@ def add_regularizer_gradient(model: nn.Module, weight: float, form: Form = "frob
     if form not in ("frobenius", "squared"):
         raise ValueError(f"form must be 'frobenius' or 'squared', got {form!r}")
     groups = _factors_by_shape(model)
-    count = sum(len(group) for group in groups)
+    count = sum(len(factors) for factors, _ in groups)
     if count == 0:
         raise ValueError("the model has no trainable SORSA factors to regularize")
     norms = []
     with _full_fp32_products():
-        for group in groups:
-            X = torch.stack([factor.mT if is_right else factor for factor, is_right in group])  # (k, rows, r)
+        for factors, is_right in groups:
+            X = torch.stack(factors)  # (k, rows, r), or (k, r, columns) for right factors
             X = X.to(torch.promote_types(X.dtype, torch.float32))
-            gap = X.mT @ X  # (k, r, r)
+            gap = X @ X.mT if is_right else X.mT @ X  # (k, r, r)
             gap.diagonal(dim1=1, dim2=2).sub_(1)  # U^T U - I
             norm = torch.linalg.matrix_norm(gap)  # (k,)
             norms.append(norm)
             if weight:
                 # the norm has no gradient at 0, where the regularizer is minimal: nothing is added there
                 slope = torch.full_like(norm, 4) if form == "squared" else torch.where(norm > 0, 2 / count / norm, 0)
-                _add_to_gradients(group, X @ (gap * (weight * slope)[:, None, None]))
+                gap *= (weight * slope)[:, None, None]
+                _add_to_gradients(factors, gap @ X if is_right else X @ gap)
     norm = torch.cat([n.to(norms[0].device) for n in norms])
     return Orthonormality(norm.mean() if form == "frobenius" else norm.square().sum(), norm.mean())
 
@@ -156,26 +157,23 @@ class OrthonormalCallback(TrainerCallback):
             state.log_history[-1].update(values)
 
 
-def _factors_by_shape(model: nn.Module) -> list[list[tuple[nn.Parameter, bool]]]:
-    """Group the trainable factors of active adapters by shape and device; the flag marks right factors (Vt)."""
-    groups: dict[tuple[Any, ...], list[tuple[nn.Parameter, bool]]] = defaultdict(list)
+def _factors_by_shape(model: nn.Module) -> list[tuple[list[nn.Parameter], bool]]:
+    """Group the trainable factors of active adapters by side, shape and device; the flag marks right factors (Vt)."""
+    groups: dict[tuple[Any, ...], list[nn.Parameter]] = defaultdict(list)
     for layer in model.modules():
         if not isinstance(layer, SorsaLinear):
             continue
         for name in layer.active_adapters:
             for factors, is_right in ((layer.sorsa_U, False), (layer.sorsa_Vt, True)):
                 if name in factors and (factor := factors[name]).requires_grad:
-                    groups[(factor.mT if is_right else factor).shape, factor.device, factor.dtype].append(
-                        (factor, is_right)
-                    )
-    return list(groups.values())
+                    groups[is_right, factor.shape, factor.device, factor.dtype].append(factor)
+    return [(factors, key[0]) for key, factors in groups.items()]
 
 
-def _add_to_gradients(group: list[tuple[nn.Parameter, bool]], gradients: Tensor) -> None:
-    for (factor, is_right), gradient in zip(group, gradients, strict=True):
-        gradient = (gradient.mT if is_right else gradient).to(factor.dtype)
+def _add_to_gradients(factors: list[nn.Parameter], gradients: Tensor) -> None:
+    for factor, gradient in zip(factors, gradients.unbind(), strict=True):
         if factor.grad is None:
-            factor.grad = gradient.contiguous()
+            factor.grad = gradient.to(factor.dtype)
         else:
             factor.grad.add_(gradient)
 
