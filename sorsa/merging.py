@@ -46,7 +46,6 @@ def merge(config: RunConfig) -> None:
             f"{folder.command('test')} --test-dataset NAME"
         )
     start = time.perf_counter()
-    torch.set_float32_matmul_precision("highest")  # no TF32: the sums are kept for good
     model = _load_adapter(load_base_model(config, torch.float32), adapter)
     merged = model.merge_and_unload(progressbar=True, safe_merge=True)  # matrix by matrix, refusing NaN
     tokenizer = load_tokenizer(config, path=adapter)

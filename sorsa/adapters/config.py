@@ -62,6 +62,8 @@ class SorsaConfig(PeftConfig):
             raise ValueError(f"alpha must be positive or None, got {self.alpha}")
         if self.decomposition not in ("exact", "randomized"):
             raise ValueError(f"decomposition must be 'exact' or 'randomized', got {self.decomposition!r}")
+        # PEFT writes JSON with sorted keys, and the first matching pattern counts: the same order before and after
+        self.rank_pattern = dict(sorted(self.rank_pattern.items()))
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):

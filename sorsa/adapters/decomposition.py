@@ -11,11 +11,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
+import threading
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from sorsa.adapters.precision import full_fp32
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +65,8 @@ def decompose(weight: Tensor, rank: int, method: Decomposition, cache: str | Pat
     file = None if cache is None else Path(cache) / f"{_cache_key(weight, rank, method)}.safetensors"
     if file is not None and (factors := _read_cache(file, weight, rank)) is not None:
         return factors
-    factors = (_exact if method == "exact" else _randomized)(weight.detach().float(), rank)
+    with full_fp32(weight.device.type):
+        factors = (_exact if method == "exact" else _randomized)(weight.detach().float(), rank)
     if file is not None:
         _write_cache(file, factors)
     return factors
@@ -177,6 +182,8 @@ def _write_cache(file: Path, factors: Factors) -> None:
     from safetensors.torch import save_file
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
+    temporary = file.with_suffix(
+        f".{os.getpid()}-{threading.get_ident()}.tmp"
+    )  # several processes may share the folder
     save_file({name: tensor.cpu() for name, tensor in factors._asdict().items()}, temporary)
     temporary.replace(file)

@@ -49,7 +49,7 @@ def export_lora(adapter_dir: str | Path, out_dir: str | Path, replace: bool = Fa
     for key, tensor in tensors.items():
         layer, separator, name = key.rpartition(".sorsa_")
         if separator:
-            layers.setdefault(layer, {})[name] = tensor
+            layers.setdefault(layer, {})[name] = tensor.float()
         else:
             exported[key] = tensor  # modules_to_save
     for layer, factors in layers.items():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 PROBE_SIZE = 1024  # elements per matrix: 4 kB, against megabytes of factors
-_STRIDE = 1_000_003  # prime, so that the sample meets every row and column whatever the shape
+_STRIDE = 1_000_003  # prime, so that the sample spreads over rows and columns whatever the shape
 
 
 def probe(weight: Tensor) -> Tensor:

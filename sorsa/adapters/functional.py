@@ -42,7 +42,7 @@ class _ResidualLinear(torch.autograd.Function):
         y = x @ residual.T if bias is None else torch.addmm(bias.to(dtype), x, residual.T)
         y.addmm_(h * S, U.T)  # (tokens, m)
         ctx.save_for_backward(x, residual, U, S, Vt, h)
-        return y.view(*ctx.shape[:-1], -1)
+        return y.view(*ctx.shape[:-1], residual.shape[0])
 
     @staticmethod
     @once_differentiable

@@ -21,6 +21,7 @@ from sorsa.adapters.config import SorsaConfig
 from sorsa.adapters.decomposition import decompose, difference_factors
 from sorsa.adapters.fingerprint import PROBE_SIZE, probe
 from sorsa.adapters.functional import residual_linear
+from sorsa.adapters.precision import full_fp32
 
 
 class SorsaLinear(nn.Module, BaseTunerLayer):
@@ -47,7 +48,7 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self._without_factors: set[str] = set()  # adapters created for loading, whose tensors have not come yet
-        self._weight_before_merge: Tensor | None = None
+        self._weight_before_merge: list[nn.Parameter] | None = None  # in a list: not a parameter of this module
         self._residual_cache: tuple[tuple[Any, ...], Tensor] | None = None
 
     # -- creating an adapter ------------------------------------------------------------------------------------------
@@ -103,23 +104,34 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
         names = ("U", "S", "Vt", "U0", "S0", "Vt0")
         factors = {name: getattr(self, f"sorsa_{name}")[adapter_name].detach().float() for name in names}
         B, A = difference_factors(factors, self.scaling[adapter_name])
-        return B @ A
+        with full_fp32(A.device.type):
+            return B @ A
 
-    @torch.no_grad()
     def _residual(self, adapters: list[str], dtype: torch.dtype) -> Tensor:
-        """Return `Wr = W0 - scale U0 diag(S0) Vt0` (m, n) in the compute type; several adapters add up."""
+        """Return the working copy of `Wr` (m, n) in the compute type, remade when something it depends on has changed.
+
+        A change is seen by the tensors' version counters, addresses, types and devices, that is when tensors are
+        loaded into, replaced, cast or moved. Writes through `.data` of the frozen base weight leave no such trace.
+        """
         weight = self.get_base_layer().weight
         initial = [t[a] for a in adapters for t in (self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0)]
-        # version counters and addresses change when tensors are loaded into, replaced, or moved
-        key = (tuple(adapters), dtype, *((t.device, t.data_ptr(), t._version) for t in (weight, *initial)))
+        key = (tuple(adapters), dtype, *(_state(t) for t in (weight, *initial)))
         if self._residual_cache is None or self._residual_cache[0] != key:
             self._residual_cache = None  # free the old copy before making the new one
+            self._residual_cache = (key, self._make_residual(adapters, dtype))
+        return self._residual_cache[1]
+
+    @torch.no_grad()
+    def _make_residual(self, adapters: list[str], dtype: torch.dtype) -> Tensor:
+        """Compute `Wr = W0 - scale U0 diag(S0) Vt0`; each of several adapters takes away its own part."""
+        weight = self.get_base_layer().weight
+        # inference_mode(False): an inference tensor could not be used when training goes on after a generation
+        with torch.inference_mode(False), full_fp32(weight.device.type):
             residual = weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True)
             for a in adapters:
-                U0 = self.sorsa_U0[a].to(residual.dtype) * (-self.scaling[a] * self.sorsa_S0[a].to(residual.dtype))
-                residual.addmm_(U0, self.sorsa_Vt0[a].to(residual.dtype))
-            self._residual_cache = (key, residual.to(dtype))
-        return self._residual_cache[1]
+                U0, S0, Vt0 = (t[a].to(residual.dtype) for t in (self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0))
+                residual -= (U0 * (self.scaling[a] * S0)) @ Vt0
+            return residual.to(dtype)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -141,9 +153,9 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
             )
         if self._needs_plain_path(adapters, args, kwargs):
             return self._plain_forward(x, adapters, *args, **kwargs)
-        U = torch.cat([self.sorsa_U[a] for a in adapters], dim=1)
-        S = torch.cat([self.scaling[a] * self.sorsa_S[a] for a in adapters])
-        Vt = torch.cat([self.sorsa_Vt[a] for a in adapters])
+        U = _joined([self.sorsa_U[a] for a in adapters], dim=1)
+        S = _joined([self.scaling[a] * self.sorsa_S[a] for a in adapters], dim=0)
+        Vt = _joined([self.sorsa_Vt[a] for a in adapters], dim=0)
         return residual_linear(x, self._residual(adapters, self._compute_dtype(x)), self.bias, U, S, Vt)
 
     def _compute_dtype(self, x: Tensor) -> torch.dtype:
@@ -152,11 +164,12 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
         return self.get_base_layer().weight.dtype
 
     def _needs_plain_path(self, adapters: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the base layer must be called itself (subclass, hooks, extra arguments) or dropout is at work."""
+        """Whether the base layer must be called itself (subclass, hooks, trained weight) or dropout is at work."""
         base = self.base_layer
         return (
             torch.compiler.is_compiling()
             or type(base) is not nn.Linear
+            or base.weight.requires_grad
             or bool(base._forward_hooks or base._forward_pre_hooks or hasattr(base, "_hf_hook") or args or kwargs)
             or (self.training and any(isinstance(self.sorsa_dropout[a], nn.Dropout) for a in adapters))
         )
@@ -176,7 +189,9 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Put `W0 + (W - W0)` in the base layer's place, computed in FP32; `unmerge` restores W0 bit for bit.
+        """Put `W0 + (W - W0)`, computed in FP32, in the place of W0; `unmerge` restores W0 bit for bit.
+
+        The merged weight is a parameter of its own: an embedding tied to W0 keeps W0.
 
         Args:
             safe_merge: Check that the merged weight is finite before it is used.
@@ -191,12 +206,12 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
             if name in self._without_factors:
                 raise ValueError(f"adapter {name!r} has no factors to merge: load its saved tensors first")
             delta = self.get_delta_weight(name)
-            merged = linear.weight.data.to(torch.promote_types(linear.weight.dtype, delta.dtype)) + delta
+            merged = linear.weight.detach().to(torch.promote_types(linear.weight.dtype, delta.dtype)) + delta
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
             if self._weight_before_merge is None:
-                self._weight_before_merge = linear.weight.data  # kept, not copied: the merged weight is a new tensor
-            linear.weight.data = merged.to(linear.weight.dtype)
+                self._weight_before_merge, self._residual_cache = [linear.weight], None
+            linear.weight = nn.Parameter(merged.to(linear.weight.dtype), requires_grad=False)
             self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
@@ -204,14 +219,22 @@ class SorsaLinear(nn.Module, BaseTunerLayer):
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        self.get_base_layer().weight.data = self._weight_before_merge.to(self.get_base_layer().weight.device)
-        self._weight_before_merge = None
+        linear, (weight,) = self.get_base_layer(), self._weight_before_merge
+        weight.data = weight.data.to(linear.weight)  # the model may have been moved or cast meanwhile
+        linear.weight, self._weight_before_merge = weight, None
         self.merged_adapters.clear()
-
-    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        """SORSA's update is additive and of rank 2r: PEFT may convert it."""
-        return True
 
     def __repr__(self) -> str:
         """Show as `sorsa.SorsaLinear(...)`, as PEFT's layers do."""
         return "sorsa." + super().__repr__()
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what changes when a tensor is written to, replaced, cast or moved; inference tensors count no versions."""
+    version = None if tensor.is_inference() else tensor._version
+    return tensor.device, tensor.dtype, tensor.data_ptr(), version
+
+
+def _joined(tensors: list[Tensor], dim: int) -> Tensor:
+    """Concatenate the factors of several adapters; those of a single one, the usual case, are not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)

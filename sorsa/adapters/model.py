@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.other import get_pattern_key
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from sorsa.adapters.config import SorsaConfig
 from sorsa.adapters.fingerprint import same_base
 from sorsa.adapters.layer import SorsaLinear
+
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # FP8 weights come with scales of their own
 
 
 class SorsaModel(BaseTuner):
@@ -39,8 +42,8 @@ class SorsaModel(BaseTuner):
     ) -> None:  # fmt: skip
         rank = config.rank_pattern.get(get_pattern_key(config.rank_pattern.keys(), current_key), config.r)
         linear = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-        if not isinstance(linear, nn.Linear) or not linear.weight.dtype.is_floating_point:
-            raise TypeError(f"SORSA adapts torch.nn.Linear with floating-point weights; {current_key} is {linear}")
+        if not isinstance(linear, nn.Linear) or linear.weight.dtype not in _DTYPES:
+            raise TypeError(f"SORSA adapts torch.nn.Linear with weights of 16 bits or more; {current_key} is {linear}")
         layer = target if isinstance(target, SorsaLinear) else SorsaLinear(target)
         try:
             layer.update_layer(adapter_name, rank, config)
@@ -58,10 +61,16 @@ class SorsaModel(BaseTuner):
         # PEFT calls this with the file's tensors before any of them is used: the place to refuse a wrong base.
         remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         layers = {name: m for name, m in model.named_modules() if isinstance(m, SorsaLinear) and adapter_name in m.r}
+        factors = [f"{kind}{zero}" for kind in ("sorsa_U", "sorsa_S", "sorsa_Vt") for zero in ("", "0")]
+        needed = {f"{name}.{part}.{adapter_name}" for name in layers for part in (*factors, "sorsa_probe")}
+        if missing := sorted(needed - remapped.keys()):
+            raise ValueError(
+                f"the adapter's file lacks {len(missing)} tensors, the first is {missing[0]}: copy it again"
+            )
         wrong = []
         for name, layer in layers.items():
-            saved, weight = remapped.get(f"{name}.sorsa_probe.{adapter_name}"), layer.get_base_layer().weight
-            if saved is not None and weight.device.type != "meta" and not same_base(saved, weight):
+            saved, weight = remapped[f"{name}.sorsa_probe.{adapter_name}"], layer.get_base_layer().weight
+            if weight.device.type != "meta" and not same_base(saved, weight):
                 wrong.append(name.removeprefix("base_model.model."))
         if wrong:
             base = config.base_model_name_or_path or "another model"

@@ -15,9 +15,7 @@ The gradient is added after clipping and right before the optimizer's step, wher
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sorsa.adapters.layer import SorsaLinear
+from sorsa.adapters.precision import full_fp32
 
 Form = Literal["frobenius", "squared"]
 Scaling = Literal["as_run", "paper"]
@@ -85,8 +84,8 @@ def add_regularizer_gradient(model: nn.Module, weight: float, form: Form = "frob
     if count == 0:
         raise ValueError("the model has no trainable SORSA factors to regularize")
     norms = []
-    with _full_fp32_products():
-        for factors, is_right in groups:
+    for factors, is_right in groups:
+        with full_fp32(factors[0].device.type):
             X = torch.stack(factors)  # (k, rows, r), or (k, r, columns) for right factors
             X = X.to(torch.promote_types(X.dtype, torch.float32))
             gap = X @ X.mT if is_right else X.mT @ X  # (k, r, r)
@@ -139,11 +138,11 @@ class OrthonormalCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Add the gradient. `args.learning_rate` is the scheduler's maximum, eta_d."""
+        """Add the gradient. `args.learning_rate` is the scheduler's maximum, eta_d.
+
+        The Trainer has unscaled FP16 gradients by now: it needs their norm, for clipping or for its logs.
+        """
         weight = gradient_weight(self.gamma, args.learning_rate, self.scaling)
-        scaler = getattr(kwargs.get("optimizer"), "scaler", None)
-        if scaler is not None and not args.max_grad_norm:
-            weight *= scaler.get_scale()  # FP16 without clipping: the gradients are still scaled here
         self._last = add_regularizer_gradient(kwargs["model"], weight, self.form)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -176,14 +175,3 @@ def _add_to_gradients(factors: list[nn.Parameter], gradients: Tensor) -> None:
             factor.grad = gradient.to(factor.dtype)
         else:
             factor.grad.add_(gradient)
-
-
-@contextlib.contextmanager
-def _full_fp32_products() -> Iterator[None]:
-    """Compute `U^T U` in full FP32: TF32's 1e-3 rounding errors would drown the orthonormality error itself."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sorsa import SorsaConfig, SorsaModel
@@ -180,6 +181,124 @@ def test_deepcopy_and_state_dict_round_trip(base: Net, x: Tensor) -> None:
     other(x)  # fills the residual's cache, which loading must replace
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(x), model(x))
+
+
+def changed_weight(model: PeftModel) -> None:
+    with torch.no_grad():
+        model.base_model.model.first.base_layer.weight.mul_(2)
+
+
+def changed_start(model: PeftModel) -> None:
+    model.base_model.model.last.sorsa_S0["default"].mul_(2)
+
+
+def replaced_start(model: PeftModel) -> None:
+    layer = model.base_model.model.last
+    layer.sorsa_U0["default"] = 2 * layer.sorsa_U0["default"]
+
+
+def loaded_state(model: PeftModel) -> None:
+    model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+
+
+def cast(model: PeftModel) -> None:
+    model.double()
+
+
+@pytest.mark.parametrize("change", [changed_weight, changed_start, replaced_start, loaded_state, cast])
+def test_the_residual_follows_what_it_is_made_of(base: Net, x: Tensor, change: Callable[[PeftModel], None]) -> None:
+    """A model that has computed before a change must give what one without a working copy gives after it."""
+    model = adapt(base)
+    model(x)
+    change(model)
+    fresh = copy.deepcopy(model)
+    for layer in (fresh.base_model.model.first, fresh.base_model.model.last):
+        layer._residual_cache = None
+    x = x.to(model.base_model.model.first.base_layer.weight.dtype)
+    assert torch.equal(model(x), fresh(x))
+
+
+def test_training_goes_on_after_inference_mode(base: Net, x: Tensor) -> None:
+    model = adapt(base)
+    with torch.inference_mode():
+        model(x)
+    model(x).sum().backward()
+    with torch.inference_mode():
+        assert torch.equal(adapt(base)(x), model(x))
+
+
+@pytest.mark.parametrize("shape", [(0, 24), (2, 0, 24)])
+def test_no_tokens(base: Net, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    empty = torch.zeros(shape, dtype=dtype)
+    assert adapt(base)(empty).shape == base(empty).shape
+
+
+def test_a_trained_base_weight_gets_its_gradient(base: Net, x: Tensor) -> None:
+    model = adapt(base)
+    weight = model.base_model.model.first.base_layer.weight
+    weight.requires_grad_()
+    model(x).sum().backward()
+    assert weight.grad is not None and weight.grad.abs().max() > 0
+
+
+def test_merging_does_not_reach_a_tied_weight(base: Net, x: Tensor) -> None:
+    twin = torch.nn.Linear(24, 40, bias=False)
+    twin.weight = base.first.weight
+    tied = torch.nn.ModuleDict({"first": base.first, "twin": twin})
+    model = get_peft_model(tied, SorsaConfig(r=4, target_modules=["first"]))
+    before = twin.weight.clone()
+    model.base_model.model["first"].sorsa_S["default"].data.mul_(2)
+    model.merge_adapter()
+    assert torch.equal(twin.weight, before)
+    assert not torch.equal(model.base_model.model["first"].base_layer.weight, before)
+    model.unmerge_adapter()
+    assert model.base_model.model["first"].base_layer.weight is twin.weight
+
+
+def test_casting_while_merged(base: Net, x: Tensor) -> None:
+    model = adapt(base)
+    model.merge_adapter()
+    model.double()
+    model.unmerge_adapter()
+    assert model.base_model.model.first.base_layer.weight.dtype is torch.float64
+    torch.testing.assert_close(model(x.double()), copy.deepcopy(base).double()(x.double()))
+
+
+def test_delta_weight_is_fp32_under_autocast(base: Net, x: Tensor) -> None:
+    model = adapt(base)
+    train_a_little(model, x)
+    layer = model.base_model.model.first
+    expected = layer.get_delta_weight("default")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.get_delta_weight("default"), expected)
+
+
+def test_compiled(base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = adapt(base)
+    train_a_little(model, x)
+    torch.testing.assert_close(torch.compile(model, backend="aot_eager")(x), model(x), **tolerance(dtype))
+
+
+def test_overlapping_rank_patterns_reload(base: Net, x: Tensor, tmp_path: Path) -> None:
+    model = adapt(base, rank_pattern={"last": 2, "l.st": 3})
+    model.save_pretrained(tmp_path)
+    assert torch.equal(PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)(x), model(x))
+
+
+def test_a_file_with_missing_tensors_is_refused(base: Net, tmp_path: Path) -> None:
+    adapt(base).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    del tensors["base_model.model.last.sorsa_U"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"file lacks 1 tensors, the first is .*last\.sorsa_U"):
+        PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+
+
+def test_fp8_weights_are_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4)).to(torch.float8_e4m3fn)
+    with pytest.raises(TypeError, match="weights of 16 bits or more; 0 is Linear"):
+        get_peft_model(model, SorsaConfig(target_modules=["0"]))
 
 
 @pytest.mark.parametrize(

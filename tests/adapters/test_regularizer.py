@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -214,24 +216,24 @@ def test_logs_value_and_error_every_step(tmp_path: Path) -> None:
     assert [h["regularizer"] for h in trainer.state.log_history if "loss" in h] == [s["regularizer"] for s in steps]
 
 
-def test_fp16_without_clipping_is_scaled_like_the_gradients() -> None:
-    class Scaler:
-        def get_scale(self) -> float:
-            return 1024.0
+ENABLE_TF32 = """
+import torch, sorsa
+from transformers.utils import is_torch_tf32_available  # noqa: F401
+from sorsa import SorsaConfig, add_regularizer_gradient
+from peft import get_peft_model
+torch.backends.fp32_precision = "tf32"  # what transformers' TrainingArguments(tf32=True) does on a GPU
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(6, 6)), SorsaConfig(r=2, target_modules=["0"]))
+add_regularizer_gradient(model, 1.0)
+model(torch.randn(2, 6)).sum().backward()
+print(torch.backends.cuda.matmul.fp32_precision)
+"""
 
-    class Optimizer:
-        scaler = Scaler()
 
-    arguments = TrainingArguments(
-        output_dir="unused", learning_rate=1e-3, max_grad_norm=0.0, report_to="none", use_cpu=True
-    )
-    model, plain = disturbed(), disturbed()
-    callback = OrthonormalCallback(1e-2, scaling="paper")
-    callback.on_pre_optimizer_step(arguments, None, None, model=model, optimizer=Optimizer())
-    add_regularizer_gradient(plain, 10.0)
-    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
-        if q.grad is not None:
-            torch.testing.assert_close(p.grad, 1024 * q.grad)
+def test_runs_under_tf32_and_leaves_it_on() -> None:
+    """PyTorch refuses its older precision switch once the newer one was used, as transformers does."""
+    result = subprocess.run([sys.executable, "-c", ENABLE_TF32], capture_output=True, text=True)
+    assert result.stdout.strip() == "tf32", result.stderr
 
 
 def test_works_unchanged_in_trls_trainer(tiny_model: Path, tmp_path: Path) -> None:
