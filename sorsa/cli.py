@@ -246,6 +246,8 @@ def _explain(error: Exception) -> str | None:
             f"no space left on the disk{f' of {where}' if where else ''}: free some space, then run the same command "
             "again; everything saved before is complete"
         )
+    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     package = _missing_package(error)
     if package:
         return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,8 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
         problems.append(
             f"mix_precision = {config.mix_precision}: give only one of bf16, fp16, fp32 (tf32 may be added)"
         )
+    patterns = [*config.rank_pattern, *([config.target_modules] if isinstance(config.target_modules, str) else [])]
+    problems += [f"{pattern!r}: not a regular expression ({why})" for pattern, why in _unreadable(patterns)]
     if not config.model:
         problems.append("model is missing: give a hub id or a directory (model: in the YAML, or --model)")
     if mode == "train":
@@ -164,6 +166,15 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
     if mode in ("train", "test") and config.test_file and not Path(config.test_file).is_file():
         problems.append(f"test_file = {config.test_file!r}: no such file")
     return problems
+
+
+def _unreadable(patterns: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the regular expressions that do not compile, with the reason."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield pattern, str(error)
 
 
 def check_name(name: str) -> list[str]:

@@ -26,7 +26,7 @@ def write_whole(path: Path | str, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would make results unreadable to colleagues
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would make results unreadable to colleagues
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -37,6 +37,13 @@ def write_whole(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all. Raises TypeError for what JSON cannot hold."""
     write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager
@@ -51,16 +58,15 @@ def whole_directory(target: Path | str, replace: bool = False) -> Iterator[Path]
         FileExistsError: `target` exists and `replace` is false.
         OSError: Writing failed; `target` is as it was.
     """
-    target = Path(target)
+    target = Path(target).resolve()  # a link, to a larger disk say, stays a link
     if target.exists() and not replace:
         raise FileExistsError(f"{target} exists")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
-        for file in temporary.rglob("*"):  # mkdtemp and safetensors write for the owner alone
-            file.chmod(0o755 if file.is_dir() else 0o644)
+        for path in (temporary, *temporary.rglob("*")):  # mkdtemp and safetensors write for the owner alone
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
             os.replace(target, old)  # an empty directory may be replaced by a rename

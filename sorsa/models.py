@@ -81,6 +81,7 @@ def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | No
     """
     from transformers import AutoModelForCausalLM
 
+    _refuse_rwkv(config)
     source = str(path or config.model)
     if _is_directory(source, "model"):
         _check_weights(Path(source))
@@ -108,6 +109,11 @@ def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | No
     return model
 
 
+def _refuse_rwkv(config: RunConfig) -> None:
+    if config.rwkv:
+        raise UsageError("rwkv = True: RWKV6 models are not supported yet; leave it out for Llama, Mistral and Gemma")
+
+
 def load_skeleton(config: RunConfig) -> PreTrainedModel:
     """Build the base model without its weights (on the meta device, seconds for 7B), and check that they are whole.
 
@@ -121,6 +127,7 @@ def load_skeleton(config: RunConfig) -> PreTrainedModel:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    _refuse_rwkv(config)
     if _is_directory(config.model, "model"):
         _check_weights(Path(config.model))
     try:

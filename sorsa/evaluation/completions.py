@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sorsa.errors import UsageError
 from sorsa.files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,14 @@ class CompletionStore:
     Args:
         path: The file; its folder is made.
         settings: Everything that determines the answers, as JSON types; its hash is the fingerprint.
+        overwrite: Whether answers of another fingerprint may be replaced.
+
+    Raises:
+        UsageError: The file holds answers of another fingerprint and `overwrite` is false.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool) -> None:
+        self.path, self._settings, self._overwrite = path, settings, overwrite
         self.fingerprint = fingerprint(settings)
         self.done: dict[str, Completion] = {}
         good = self._read()
@@ -60,19 +65,30 @@ class CompletionStore:
         good = 0
         with open(self.path, "rb") as stream:
             for number, line in enumerate(stream):
+                if not line.endswith(b"\n"):
+                    break  # torn by a crash or a full disk, as is what JSON cannot read
                 try:
-                    if not line.endswith(b"\n"):
-                        break
                     row = json.loads(line)
-                    if number == 0 and row["fingerprint"] != self.fingerprint:
-                        logger.info("%s is of another model or other settings; generating anew", self.path)
-                        return None
                     if number:
                         self.done[row["id"]] = Completion(**row)
+                    same = number > 0 or row["fingerprint"] == self.fingerprint
                 except (ValueError, TypeError, KeyError):
                     break
+                if not same:
+                    self._check_replaceable(row["settings"])
+                    return None
                 good += len(line)
         return good or None
+
+    def _check_replaceable(self, before: dict[str, Any]) -> None:
+        """Refuse to throw hours of generation away unasked."""
+        if not self._overwrite:
+            changed = [key for key in self._settings if before.get(key) != self._settings[key]]
+            raise UsageError(
+                f"{self.path} holds answers made with another {', '.join(changed)}: replace them and their score with "
+                "--overwrite, or move the results folder away first"
+            )
+        logger.info("%s is of another model or other settings; generating anew", self.path)
 
     def append(self, batch: Iterable[Completion]) -> None:
         """Write a batch of answers to the disk and keep them. Raises OSError when the disk is full."""

@@ -39,7 +39,7 @@ def run_test(config: RunConfig) -> None:
 
     local = path or (Path(config.model) if Path(config.model).is_dir() else None)
     facts = settings(config, questions, max_new_tokens, local)
-    store = CompletionStore(folder.completions(name), facts)
+    store = CompletionStore(folder.completions(name), facts, config.overwrite)
     reused, begin = len(store.done), time.monotonic()
     generate(config, questions, store, max_new_tokens, path)
     generated, graded_from = time.monotonic() - begin, time.monotonic()

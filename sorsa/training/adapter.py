@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 from torch import nn
 
-from sorsa.errors import UsageError
+from sorsa.errors import UsageError, did_you_mean
 from sorsa.methods import build_peft_config
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def targeted_modules(model: PreTrainedModel, peft_config: PeftConfig) -> dict[st
             f"{type(model).__name__}; its linear layers are called {', '.join(names[:8])}: use some of these names, "
             "or all-linear"
         )
+    _check_every_name(model, peft_config)
     for name, module in targets.items():
         if not isinstance(module, nn.Linear):
             raise UsageError(
@@ -89,6 +90,17 @@ def targeted_modules(model: PreTrainedModel, peft_config: PeftConfig) -> dict[st
                 "linear layers can be adapted; leave it out, or exclude it with exclude_modules"
             )
     return targets
+
+
+def _check_every_name(model: PreTrainedModel, peft_config: PeftConfig) -> None:
+    """Refuse a listed name that no module has: a misspelt one would silently leave its matrices out."""
+    modules = [f".{name}" for name, _ in model.named_modules()]
+    for field in ("target_modules", "exclude_modules"):
+        names = getattr(peft_config, field)
+        for name in sorted(names) if isinstance(names, (set, list)) else []:
+            if not any(module.endswith(f".{name}") for module in modules):
+                last = {module.rsplit(".", 1)[-1] for module in modules} - {""}
+                raise UsageError(f"{field} = {name!r}: no module of that name.{did_you_mean(name, last)}")
 
 
 def check_ranks(targets: dict[str, nn.Module], peft_config: PeftConfig) -> None:

@@ -50,6 +50,7 @@ def training_arguments(config: RunConfig, folder: RunFolder) -> TrainingArgument
         include_num_input_tokens_seen="non_padding",
         save_strategy="steps",
         save_total_limit=2,  # the last one, and the one before while it is being written
+        ddp_broadcast_buffers=False,  # the initial factors are buffers: a gigabyte per forward pass that never changes
         remove_unused_columns=False,  # PEFT's forward takes **kwargs, the Trainer would drop every column
         report_to="none",
         use_cpu=not torch.cuda.is_available(),

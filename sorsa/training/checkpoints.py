@@ -83,7 +83,11 @@ def find_resumable(folder: RunFolder, config: RunConfig) -> Path | None:
             f"{folder.path}: holds {strange[0]!r}, which no run writes, so it may be something else's folder; "
             "give another --name or --run-path, or move that file"
         )
-    if config.overwrite or not folder.config.is_file():
+    if config.overwrite:
+        return None
+    if not folder.config.is_file():
+        if folder.adapter.exists() or folder.checkpoints.exists():
+            raise UsageError(f"{folder.path}: its {folder.config.name} is missing; start anew with --overwrite")
         return None
     if folder.read_record().get("status") == "finished":
         raise UsageError(

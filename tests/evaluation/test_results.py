@@ -102,7 +102,7 @@ def test_fingerprint_decides_on_reuse(config: Callable[..., Any]) -> None:
     run_benchmark(config(valid_batch_size=3, grading_rule="authors"))
     assert json.loads(results(config(), "gsm-8k.json").read_text())["reused_completions"] == 5
     for change in ({"limit": 3}, {"max_new_tokens": 4}, {"test_precision": "bf16"}):
-        run_benchmark(config(**change))
+        run_benchmark(config(**change, overwrite=True))
         record = json.loads(results(config(), "gsm-8k.json").read_text())
         assert record["fingerprint"] != first and record["reused_completions"] == 0
 
@@ -126,10 +126,13 @@ def test_base_model(config: Callable[..., Any]) -> None:
 def test_torn_header_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"fingerpr')
-    store = CompletionStore(path, {"a": 1})
+    store = CompletionStore(path, {"a": 1}, overwrite=False)
     store.append([Completion("0", "x \ud800", 2, False)])
-    assert CompletionStore(path, {"a": 1}).done["0"].tokens == 2
-    assert CompletionStore(path, {"a": 2}).done == {}
+    assert CompletionStore(path, {"a": 1}, overwrite=False).done["0"].tokens == 2
+    with pytest.raises(UsageError, match=r"holds answers made with another a: replace them .* with --overwrite"):
+        CompletionStore(path, {"a": 2}, overwrite=False)
+    assert CompletionStore(path, {"a": 1}, overwrite=False).done["0"].tokens == 2
+    assert CompletionStore(path, {"a": 2}, overwrite=True).done == {}
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,9 @@ def test_largest_rank_and_ranks_per_module(tiny_config, model):
     adapted = adapt(model, tiny_config(rank=17, rank_pattern={"[kv]_proj": 16}))
     layer = adapted.base_model.model.model.layers[1]
     assert (layer.self_attn.k_proj.r["default"], layer.mlp.up_proj.r["default"]) == (16, 17)
+
+
+def test_a_misspelt_name_among_right_ones_is_refused(model, tiny_config):
+    config = tiny_config(target_modules=["q_proj", "v_prj"])
+    with pytest.raises(UsageError, match=r"target_modules = 'v_prj': no module of that name. Did you mean 'v_proj'"):
+        targeted_modules(model, build_peft_config(config))

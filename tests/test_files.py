@@ -1,0 +1,68 @@
+"""Files and folders are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sorsa.files import whole_directory, write_json, write_whole
+
+
+@pytest.fixture
+def umask() -> int:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, {"old": 1})
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(file, "\udcff")
+    with pytest.raises(TypeError):
+        write_json(file, {"new": object()})
+    assert file.read_text() == '{\n  "old": 1\n}\n'
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_failed_directory_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), whole_directory(tmp_path / "d") as folder:
+        (folder / "part").write_text("x")
+        raise OSError("full")
+    assert names(tmp_path) == []
+
+
+def test_a_failed_replacement_leaves_the_old_directory(tmp_path: Path) -> None:
+    with whole_directory(tmp_path / "d") as folder:
+        (folder / "old").write_text("x")
+    with pytest.raises(FileExistsError, match="d exists"), whole_directory(tmp_path / "d"):
+        pass
+    with pytest.raises(OSError, match="full"), whole_directory(tmp_path / "d", replace=True):
+        raise OSError("full")
+    assert names(tmp_path / "d") == ["old"]
+    with whole_directory(tmp_path / "d", replace=True) as folder:
+        (folder / "new").write_text("x")
+    assert (names(tmp_path), names(tmp_path / "d")) == (["d"], ["new"])
+
+
+def test_a_linked_target_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "d").mkdir(parents=True)
+    (tmp_path / "d").symlink_to(tmp_path / "disk" / "d")
+    with whole_directory(tmp_path / "d", replace=True) as folder:
+        (folder / "new").write_text("x")
+    assert (tmp_path / "d").is_symlink() and names(tmp_path / "disk" / "d") == ["new"]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    write_whole(tmp_path / "a", "x")
+    with whole_directory(tmp_path / "d") as folder:
+        (folder / "w").touch(0o600)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "d", tmp_path / "d" / "w")]
+    assert modes == [0o640, 0o750, 0o640]
