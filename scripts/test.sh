@@ -6,6 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 
 export OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
-.venv/bin/python -m pytest -q "$@"
+.venv/bin/python -m pytest "$@"
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .

@@ -197,6 +197,6 @@ def _explain_failure(error: Exception, folder: RunFolder, step: int) -> None:
         last = checkpoints.last_complete(folder.checkpoints)
         kept = f"the last checkpoint, {last}, is complete" if last else "there is no earlier checkpoint"
         raise UsageError(
-            f"could not save at step {step} ({str(error).strip().splitlines()[0][:200]}): {kept}, nothing half-written "
-            "is left; free some disk space, then give the same command again: it resumes"
+            f"could not save at step {step}, is the disk full? ({str(error).strip().splitlines()[0][:200]}): {kept}, "
+            "nothing half-written is left; free some disk space, then give the same command again: it resumes"
         ) from error

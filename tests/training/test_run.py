@@ -210,7 +210,8 @@ def test_full_disk_in_a_checkpoint(undisturbed, tiny_config, during):
 
     during(4, fill_disk)
     message = (
-        r"could not save at step 4 \(.+\): the last checkpoint, .*checkpoint-2, is complete, nothing half-written is "
+        r"could not save at step 4, is the disk full\? \(.+\): the last checkpoint, .*checkpoint-2, is complete, "
+        r"nothing half-written is "
         r"left; free some disk space, then give the same command again: it resumes"
     )
     try:
@@ -235,7 +236,7 @@ def test_full_disk_in_the_adapter(tiny_config, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run, "_save_adapter", full)
-    with pytest.raises(UsageError, match=r"could not save at step 4 .*No space left.*checkpoint-4, is complete"):
+    with pytest.raises(UsageError, match=r"could not save at step 4, .*No space left.*checkpoint-4, is complete"):
         train(config)
     monkeypatch.setattr(run, "_save_adapter", original)
     train(config)
