@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -113,6 +112,12 @@ def random_tokens(args: argparse.Namespace, vocabulary: int) -> torch.Tensor:
     return torch.randint(vocabulary, (args.batch, args.length), generator=generator).to(args.device)
 
 
+def peak_host_memory() -> int:
+    """Return this program's peak memory in bytes; getrusage's figure would begin with the parent process's."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
 def peak_memory(name: str, argv: list[str]) -> float:
     """Return the peak memory in GB of three steps of one variant, in a process of its own."""
     output = subprocess.run(
@@ -137,8 +142,7 @@ def main() -> None:
         stepper = build(args.only, args)
         for _ in range(3):
             stepper.step(random_tokens(args, stepper.model.config.vocab_size))
-        cuda = args.device.startswith("cuda")
-        peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = torch.cuda.max_memory_allocated() if args.device.startswith("cuda") else peak_host_memory()
         print(json.dumps({"peak_gb": peak / 1e9}))
         return
     steppers = [build(name, args) for name in builders(args.rank, args.authors)]
