@@ -27,8 +27,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from sorsa import SorsaConfig, add_regularizer_gradient
-from sorsa.adapters.regularizer import gradient_weight
+from sorsa import SorsaConfig, add_regularizer_gradient, gradient_weight
 
 LR, GAMMA = 3e-5, 4e-4  # the paper's SORSA runs
 

@@ -22,6 +22,7 @@ _EXPORTS = {
     "SorsaModel": "sorsa.adapters.model",
     "OrthonormalCallback": "sorsa.adapters.regularizer",
     "add_regularizer_gradient": "sorsa.adapters.regularizer",
+    "gradient_weight": "sorsa.adapters.regularizer",
     "orthonormality_error": "sorsa.adapters.regularizer",
     "regularizer_value": "sorsa.adapters.regularizer",
     "export_lora": "sorsa.adapters.export",

@@ -14,8 +14,13 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from sorsa import OrthonormalCallback, add_regularizer_gradient, orthonormality_error, regularizer_value
-from sorsa.adapters.regularizer import gradient_weight
+from sorsa import (
+    OrthonormalCallback,
+    add_regularizer_gradient,
+    gradient_weight,
+    orthonormality_error,
+    regularizer_value,
+)
 
 from .conftest import Net, adapt
 
