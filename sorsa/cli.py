@@ -20,6 +20,8 @@ from sorsa.config import RunConfig
 from sorsa.errors import UsageError, did_you_mean
 
 MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
+MODES |= {"plan": "--plan", "compare": "--compare"}
+NOT_SETTINGS = {"output": "grade", "json": "plan", "measure": "plan", "seeds": "compare"}  # flag -> the mode it is for
 GROUPS = {
     "run": "the run",
     "model": "base model",
@@ -35,6 +37,8 @@ examples:
   python run.py --name llama2_sorsa_r128 --train
   python run.py --name llama2_sorsa_r128 --merge
   python run.py --name llama2_sorsa_r128 --test --test-dataset gsm-8k --test-precision bf16
+  python run.py --name llama2_sorsa_r128 --plan
+  python run.py --compare configs/demo_*.yaml --seeds 5
   python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
 
 Every setting can also be a line of configs/NAME.yaml, with its name as in --help and '_' for '-';
@@ -54,7 +58,8 @@ def build_parser() -> Parser:
     """Return the parser: the modes by hand, one flag for each field of RunConfig."""
     parser = Parser(
         prog="run.py",
-        usage="python run.py --name NAME (--train | --merge | --test | --export-lora) [settings]\n"
+        usage="python run.py --name NAME (--train | --merge | --test | --export-lora | --plan) [settings]\n"
+        "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,
@@ -68,6 +73,13 @@ def build_parser() -> Parser:
     modes.add_argument("-T", "--test", action="store_true", help="answer a benchmark's questions and grade the answers")
     modes.add_argument("--export-lora", dest="export", action="store_true", help="write the adapter as a plain LoRA")
     modes.add_argument("--grade", metavar="FILE", help="grade the completions of a .jsonl file, without a model")
+    modes.add_argument("--plan", action="store_true", help="say what training will cost, without the model's weights")
+    modes.add_argument("--json", action="store_true", help="--plan: print JSON")
+    modes.add_argument("--measure", action="store_true", help="--plan: time a few real steps on this machine")
+    modes.add_argument(
+        "--compare", metavar="FILE", nargs="+", help="train, merge and test several configurations with several seeds"
+    )
+    modes.add_argument("--seeds", metavar="N", type=int, help="--compare: seeds per method [5]")
     groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
     groups["run"].add_argument("--config-dir", metavar="DIR", help="where the YAML files are (default: configs)")
     for field in dataclasses.fields(RunConfig):
@@ -134,17 +146,12 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     if len(modes) != 1:
         given = f"{len(modes)} modes given ({', '.join(MODES[mode] for mode in modes)})" if modes else "no mode given"
         raise UsageError(f"{given}: give exactly one of {', '.join(MODES.values())}. See python run.py --help")
-    if modes != ["grade"]:
+    for key, mode in NOT_SETTINGS.items():
+        if key in flags and mode != modes[0]:
+            raise UsageError(f"--{key} belongs to {MODES[mode]}, not to {MODES[modes[0]]}")
+    if modes[0] not in ("grade", "compare"):
         flags.pop(modes[0])
-        _refuse(flags, ("output",), f"belongs to --grade, not to {MODES[modes[0]]}")
     return modes[0], flags
-
-
-def _refuse(flags: dict[str, Any], keys: Sequence[str], reason: str) -> None:
-    """Raise UsageError for a flag that the mode does not read."""
-    for key in keys:
-        if key in flags:
-            raise UsageError(f"--{key.replace('_', '-')} {reason}")
 
 
 def run(mode: str, flags: dict[str, Any]) -> None:
@@ -159,12 +166,21 @@ def run(mode: str, flags: dict[str, Any]) -> None:
     """
     if mode == "grade":
         return _grade(flags)
+    if mode == "compare":
+        from sorsa.comparison import compare
+
+        return compare(flags)
     from sorsa.config_files import known_names, load_config
 
+    options = {key: flags.pop(key, False) for key in ("json", "measure")}
     config_dir = flags.pop("config_dir", None)
     if not flags.get("name"):
         raise UsageError(f"--name is missing. Known: {', '.join(known_names(config_dir)) or 'none'}.")
     config = load_config(flags["name"], mode, flags, config_dir)
+    if mode == "plan":
+        from sorsa.planning import plan
+
+        return plan(config, as_json=options["json"], measure=options["measure"])
     if mode == "train":
         from sorsa.training import train as action
     elif mode == "merge":

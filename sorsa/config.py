@@ -86,6 +86,14 @@ class RunConfig:
     svd_cache_path: str | None = setting(
         None, "folder that keeps decompositions for later runs (default: none)", group="adapter"
     )
+    init_rank: int | None = setting(
+        None, "AdaLoRA's rank at the start, r_init (default: the rank)", group="adapter", low=1
+    )
+    t_init: int = setting(100, "AdaLoRA: steps before the ranks are cut", group="adapter", low=0)
+    t_final: int = setting(600, "AdaLoRA: steps at the end with the final ranks", group="adapter", low=0)
+    beta1: float = setting(0.85, "AdaLoRA: smoothing of the sensitivity", group="adapter", above=0, below=1)
+    beta2: float = setting(0.85, "AdaLoRA: smoothing of the uncertainty", group="adapter", above=0, below=1)
+    osora_train: str = setting("both", "OSoRA: train s, o, or both", group="adapter", choices=("both", "s", "o"))
 
     gamma: float = setting(4e-4, "strength of the orthonormal regularizer", group="regularizer", flags="-g", low=0)
     regularizer_form: str = setting(
@@ -154,10 +162,20 @@ class RunConfig:
     allow_code_execution: bool = setting(
         False, "let humaneval run the code the model wrote on this machine", group="testing"
     )
+    valid_file: str | None = setting(None, "questions on which --compare chooses the learning rate", group="testing")
+    lr_grid: list[float] | None = setting(
+        None, "learning rates that --compare tries", group="training", above=0, high=10
+    )
     base: bool = setting(False, "test the base model itself instead of the trained one", group="testing")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the resolved settings by name, without those that the method does not have."""
+        from sorsa.methods import lacks
+
+        return {name: value for name, value in dataclasses.asdict(self).items() if not lacks(self.peft, name)}
 
     def to_yaml(self) -> str:
         """Return the resolved settings as YAML text that `load_config` reads back to an equal config."""
         import yaml
 
-        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.settings(), sort_keys=False, allow_unicode=True)

@@ -15,13 +15,14 @@ import yaml
 from sorsa.config import RunConfig
 from sorsa.config_values import DATA_SUFFIXES, FIELDS, check_name, check_together, read_value
 from sorsa.errors import UsageError, did_you_mean
+from sorsa.methods import METHODS, lacks
 from sorsa.run_folder import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TRAINED_WITH = ("model", "revision", "tokenizer", "rwkv", "peft", "rank", "alpha", "dropout")
-TRAINED_WITH += ("target_modules", "exclude_modules", "rank_pattern", "decomposition")
+TRAINED_WITH += ("target_modules", "exclude_modules", "rank_pattern", "decomposition", "osora_train")
 ASKED_EACH_TIME = ("overwrite", "allow_code_execution", "base", "limit", "run_path")  # never carried to a later command
-PATHS = ("model", "tokenizer", "train_dataset", "test_file")
+PATHS = ("model", "tokenizer", "train_dataset", "test_file", "valid_file")
 
 Layer = dict[str, tuple[Any, str]]  # setting -> (raw value, where it came from)
 
@@ -43,7 +44,7 @@ def load_config(name: str, mode: str, flags: Mapping[str, Any], config_dir: str 
 
     Args:
         name: The run; configs/NAME.yaml is read when it exists.
-        mode: `train`, `merge`, `test` or `export`: decides which settings must be there.
+        mode: `train`, `merge`, `test`, `export` or `plan`: decides which settings must be there.
         flags: The flags given, keyed by field name; values as typed (text), true/false or lists of text.
         config_dir: Where the YAML files are; default `configs` in the working directory, then in the checkout.
 
@@ -56,11 +57,31 @@ def load_config(name: str, mode: str, flags: Mapping[str, Any], config_dir: str 
     yaml_path = find_yaml(name, config_dir)
     layer = _read_layers(yaml_path) if yaml_path else {}
     run_path = flags.get("run_path") or layer.get("run_path", (RunConfig.run_path,))[0]
-    layer |= _trained_with(RunFolder(str(run_path), name).config, mode, whole=yaml_path is None)
+    before = RunFolder(str(run_path), name).config
+    layer |= _trained_with(before, mode, whole=yaml_path is None)
     layer |= {key: (value, "flag") for key, value in flags.items()}
     if yaml_path is None:
         _require_a_run(name, mode, layer, config_dir)
-    return _resolve(name, mode, layer)
+    foreign = _leave_out_foreign(layer, str(before))
+    return _resolve(name, mode, layer, foreign)
+
+
+def _leave_out_foreign(layer: Layer, run_config: str) -> list[str]:
+    """Take out settings that the method does not have, and return those that are a mistake as problems.
+
+    No mistake: settings of a YAML whose method was overruled (by `--peft`, or by what the run was trained with).
+    """
+    peft, decided_by = layer.get("peft", (RunConfig.peft, "default"))
+    problems = []
+    for key, (_, source) in list(layer.items()):
+        if peft not in METHODS or not lacks(peft, key):
+            continue
+        del layer[key]
+        if source == "flag" or (source != run_config and decided_by not in ("flag", run_config)):
+            shown = f"--{key.replace('_', '-')}" if source == "flag" else f"{key} ({source})"
+            owners = [method for method in METHODS if not lacks(method, key)]
+            problems.append(f"{shown}: the method {peft!r} has no such setting, only {', '.join(owners)}; leave it out")
+    return problems
 
 
 def find_yaml(name: str, config_dir: str | None = None) -> Path | None:
@@ -126,7 +147,7 @@ def _read_layers(path: Path, children: tuple[Path, ...] = ()) -> Layer:
 
 def _trained_with(path: Path, mode: str, whole: bool) -> Layer:
     """Return what an existing run folder's config.yaml decides: how it was trained, or everything if `whole`."""
-    if mode == "train" or not path.is_file():
+    if mode in ("train", "plan") or not path.is_file():
         return {}
     content = _read_yaml(path)
     keys = FIELDS.keys() - ASKED_EACH_TIME if whole else TRAINED_WITH
@@ -135,7 +156,7 @@ def _trained_with(path: Path, mode: str, whole: bool) -> Layer:
 
 def _require_a_run(name: str, mode: str, layer: Layer, config_dir: str | None) -> None:
     """Raise UsageError unless flags (or a run folder) give what a run without a YAML needs."""
-    needed = ("model", "train_dataset") if mode == "train" else ("model",)
+    needed = ("model", "train_dataset") if mode in ("train", "plan") else ("model",)
     missing = ["--" + key.replace("_", "-") for key in needed if key not in layer]
     if not missing:
         return
@@ -146,9 +167,8 @@ def _require_a_run(name: str, mode: str, layer: Layer, config_dir: str | None) -
     )
 
 
-def _resolve(name: str, mode: str, layer: Layer) -> RunConfig:
-    """Turn raw values into a RunConfig, or raise one UsageError with every problem."""
-    problems: list[str] = []
+def _resolve(name: str, mode: str, layer: Layer, problems: list[str]) -> RunConfig:
+    """Turn raw values into a RunConfig, or raise one UsageError with every problem, those found before included."""
     values: dict[str, Any] = {}
     for key, (raw, source) in layer.items():
         if key not in FIELDS:

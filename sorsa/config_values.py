@@ -54,6 +54,13 @@ def _words(value: Any, from_flag: bool) -> list[str]:
     return value
 
 
+def _numbers(value: Any, from_flag: bool) -> list[float]:
+    """Read a non-empty list of finite floats."""
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return [_number(item, from_flag) for item in value]
+
+
 def _text_or_words(value: Any, from_flag: bool) -> str | list[str]:
     """Read `target_modules`: a flag always arrives as a list, whose only word may be `all-linear`."""
     if from_flag and value == ["all-linear"]:
@@ -78,6 +85,7 @@ READERS: dict[str, tuple[Callable[[Any, bool], Any], str]] = {
     "str": (_text, "text"),
     "bool": (_yes_no, "true or false"),
     "list[str]": (_words, "a list of words"),
+    "list[float]": (_numbers, "a list of finite numbers"),
     "str | list[str]": (_text_or_words, "text or a list of words"),
     "dict[str, int]": (_ranks, "pairs of a module's name and a rank of at least 1"),
 }
@@ -116,17 +124,17 @@ def _spelling(name: str, source: str) -> str:
 def _outside(value: Any, limits: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a typed value given its field's limits."""
     problems = []
-    if "low" in limits and value < limits["low"]:
-        problems.append(f"must be at least {limits['low']}")
-    if "above" in limits and value <= limits["above"]:
-        problems.append(f"must be above {limits['above']}")
-    if "high" in limits and value > limits["high"]:
-        problems.append(f"must be at most {limits['high']}")
-    if "below" in limits and value >= limits["below"]:
-        problems.append(f"must be below {limits['below']}")
-    for word in value if isinstance(value, list) else [value]:
-        if "choices" in limits and word not in limits["choices"]:
-            problems.append(f"{word!r} is unknown.{did_you_mean(word, limits['choices'])}")
+    for item in value if isinstance(value, list) else [value]:
+        if "low" in limits and item < limits["low"]:
+            problems.append(f"must be at least {limits['low']}")
+        if "above" in limits and item <= limits["above"]:
+            problems.append(f"must be above {limits['above']}")
+        if "high" in limits and item > limits["high"]:
+            problems.append(f"must be at most {limits['high']}")
+        if "below" in limits and item >= limits["below"]:
+            problems.append(f"must be below {limits['below']}")
+        if "choices" in limits and item not in limits["choices"]:
+            problems.append(f"{item!r} is unknown.{did_you_mean(item, limits['choices'])}")
     return problems
 
 
@@ -146,7 +154,7 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
 
     Args:
         config: The typed settings.
-        mode: `train`, `merge`, `test` or `export`.
+        mode: `train`, `merge`, `test`, `export` or `plan`.
     """
     problems = _check_names(config)
     if parse_split(config.split) is None:
@@ -159,12 +167,14 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
     problems += [f"{pattern!r}: not a regular expression ({why})" for pattern, why in _unreadable(patterns)]
     if not config.model:
         problems.append("model is missing: give a hub id or a directory (model: in the YAML, or --model)")
-    if mode == "train":
+    if mode in ("train", "plan"):
         problems += _check_train_dataset(config)
     if mode == "test":
         problems += check_benchmark(config.test_dataset)
-    if mode in ("train", "test") and config.test_file and not Path(config.test_file).is_file():
-        problems.append(f"test_file = {config.test_file!r}: no such file")
+    for name in ("test_file", "valid_file") if mode in ("train", "test") else ():
+        given = getattr(config, name)
+        if given and not Path(given).is_file():
+            problems.append(f"{name} = {given!r}: no such file")
     return problems
 
 

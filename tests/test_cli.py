@@ -71,11 +71,11 @@ def test_every_flag_of_the_authors(called: dict) -> None:
     assert {key: getattr(config, key) for key in expected} == expected
 
 
-@pytest.mark.parametrize("long", ["--peft lora --rank 3 --length 9 --alpha 2 --gamma 0 --dropout 0 --accum-steps 5"])
+@pytest.mark.parametrize("long", ["--peft sorsa --rank 3 --length 9 --alpha 2 --gamma 0 --dropout 0 --accum-steps 5"])
 def test_long_spellings(called: dict, long: str) -> None:
     assert cli.main(["--name", "x", "--train", *long.split()]) == 0
     config = called["config"]
-    assert (config.peft, config.rank, config.length, config.alpha, config.accum_steps) == ("lora", 3, 9, 2.0, 5)
+    assert (config.peft, config.rank, config.length, config.alpha, config.accum_steps) == ("sorsa", 3, 9, 2.0, 5)
 
 
 def test_our_flags(called: dict) -> None:
