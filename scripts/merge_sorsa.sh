@@ -2,11 +2,10 @@
 # Merges the adapter that scripts/train_sorsa.sh trained into the base model: runs/llama2_sorsa_r128/merged.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=python3
-[ ! -x .venv/bin/python ] || python=.venv/bin/python # of scripts/setup.sh; without it, the environment that is active
+export PATH="$PWD/.venv/bin:$PATH" # of scripts/setup.sh; without it, the environment that is active
 export OMP_WAIT_POLICY=PASSIVE
 
-exec "$python" run.py --name llama2_sorsa_r128 \
+exec python3 run.py --name llama2_sorsa_r128 \
     --model meta-llama/Llama-2-7b-hf \
     -p sorsa \
     --merge \

@@ -2,11 +2,10 @@
 # The paper's SORSA run on Llama 2 7B, every setting as a flag. Further flags override: bash scripts/train_sorsa.sh --seed 1
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=python3
-[ ! -x .venv/bin/python ] || python=.venv/bin/python # of scripts/setup.sh; without it, the environment that is active
+export PATH="$PWD/.venv/bin:$PATH" # of scripts/setup.sh; without it, the environment that is active
 export OMP_WAIT_POLICY=PASSIVE
 
-exec "$python" run.py --name llama2_sorsa_r128 \
+exec python3 run.py --name llama2_sorsa_r128 \
     --model meta-llama/Llama-2-7b-hf \
     -p sorsa \
     --train \

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The paper's PiSSA run on Llama 2 7B, settings from configs/llama2_pissa_r128.yaml. Further flags override:
+#   bash scripts/train_pissa.sh --seed 1            bash scripts/train_pissa.sh --name mistral_pissa_r64
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH" # of scripts/setup.sh; without it, the environment that is active
+export OMP_WAIT_POLICY=PASSIVE
+
+exec python3 run.py --name llama2_pissa_r128 --train "$@"
