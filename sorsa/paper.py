@@ -1,4 +1,4 @@
-"""The numbers of the paper's Tables 1 to 6, read from `paper.yaml`: what our configs, plans and scores are set beside."""
+"""The numbers of the paper's Tables 1 to 6, read from `paper.yaml`: what our configs, plans and scores stand beside."""
 
 from __future__ import annotations
 

@@ -1,13 +1,16 @@
-"""The shell scripts: the table at the end of the demo, and a setup without a fitting Python."""
+"""The shell scripts: what the paper's ones pass to run.py, the demo's table, and a setup without a fitting Python."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,79 @@ from sorsa.config_files import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
+RUNS = {method: f"llama2_{method}_r128" for method in ("lora", "pissa", "adalora", "sorsa")} | {"full": "llama2_full"}
+every_method = pytest.mark.parametrize("method", RUNS)
+
+
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """Return a function that runs a script of a copied checkout and gives what it asked of run.py: mode and flags.
+
+    The copy's .venv/bin/python3 writes its arguments down instead of running them.
+    """
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    fake = tmp_path / ".venv" / "bin" / "python3"
+    fake.parent.mkdir(parents=True)
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@" END >> "$(dirname "$0")/calls"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # no run folder of the checkout's is looked at
+
+    def call(script: str, *arguments: str) -> tuple[str, dict[str, Any]]:
+        calls = fake.parent / "calls"
+        calls.unlink(missing_ok=True)
+        command = ["bash", str(tmp_path / "scripts" / script), *arguments]
+        subprocess.run(command, check=True, cwd="/", env=os.environ | {"PATH": "/usr/bin:/bin"})
+        folder, program, *words, end = calls.read_text(encoding="utf-8").splitlines()
+        assert (folder, program, end, words.count("END")) == (str(tmp_path.resolve()), "run.py", "END", 0)
+        return cli.parse(words)
+
+    return call
+
+
+@every_method
+def test_training_script_is_the_papers_config(method: str, called: Callable) -> None:
+    mode, flags = called(f"train_{method}.sh")
+    assert (mode, flags["name"]) == ("train", RUNS[method])
+    assert load_config(RUNS[method], mode, flags) == load_config(RUNS[method], mode, {})
+
+
+@every_method
+def test_merging_script_merges_what_the_training_script_trained(method: str, called: Callable) -> None:
+    mode, flags = called(f"merge_{method}.sh", "--overwrite")
+    assert (mode, flags["name"], flags["overwrite"]) == ("merge", RUNS[method], True)
+    assert load_config(RUNS[method], mode, flags).peft == method
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("arguments", "dataset", "run"),
+    [
+        ([], "gsm-8k", "{run}"),
+        (["math"], "math", "{run}"),
+        (["--limit", "5"], "gsm-8k", "{run}"),
+        (["humaneval", "--name", "{run}_code", "--allow-code-execution"], "humaneval", "{run}_code"),
+    ],
+)
+def test_testing_script_takes_the_benchmark_first(
+    method: str, arguments: list[str], dataset: str, run: str, called: Callable
+) -> None:
+    mode, flags = called(f"test_{method}.sh", *(word.format(run=RUNS[method]) for word in arguments))
+    config = load_config(flags["name"], mode, flags)
+    assert (mode, config.test_dataset, config.name) == ("test", dataset, run.format(run=RUNS[method]))
+    assert (config.test_precision, config.peft) == ("bf16", method)
+    assert config.limit == (5 if "--limit" in arguments else None)
+    assert config.allow_code_execution == ("--allow-code-execution" in arguments)
+
+
+@every_method
+def test_commands_in_the_scripts_comments_are_understood(method: str, called: Callable) -> None:
+    for script in (f"train_{method}.sh", f"test_{method}.sh"):
+        text = (ROOT / "scripts" / script).read_text(encoding="utf-8")
+        commands = re.findall(rf"bash scripts/{script} ((?:[^\s\[]+ ?)+)", text)
+        assert commands
+        for command in commands:
+            mode, flags = called(script, *command.split())
+            load_config(flags["name"], mode, flags)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
