@@ -1,9 +1,11 @@
 """SORSA: singular values and orthonormal regularized singular vectors adaptation (arXiv 2409.00055), for PEFT.
 
-    import sorsa                                              # registers the method with PEFT
+    import sorsa                                              # registers SORSA and OSoRA with PEFT
     from sorsa import OrthonormalCallback, SorsaConfig
     model = get_peft_model(base, SorsaConfig(r=16, target_modules="all-linear"))
     Trainer(model, ..., callbacks=[OrthonormalCallback(gamma=4e-4)])
+
+OSoRA (`OsoraConfig`, arXiv 2505.14350) is used alike, without the callback: it trains no singular vectors.
 
 Names are loaded on first use, so that `import sorsa` itself takes milliseconds.
 """
@@ -20,6 +22,8 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "SorsaConfig": "sorsa.adapters.config",
     "SorsaModel": "sorsa.adapters.model",
+    "OsoraConfig": "sorsa.adapters.config",
+    "OsoraModel": "sorsa.adapters.model",
     "OrthonormalCallback": "sorsa.adapters.regularizer",
     "add_regularizer_gradient": "sorsa.adapters.regularizer",
     "gradient_weight": "sorsa.adapters.regularizer",

@@ -1,4 +1,4 @@
-"""Make SORSA known to PEFT: add the missing `PeftType` member and register config and tuner classes.
+"""Make SORSA and OSoRA known to PEFT: add the missing `PeftType` members, register config and tuner classes.
 
 `import sorsa` must do this, yet must stay light (`run.py --help` answers in under a second, and importing PEFT takes
 several). So the registration runs at once when PEFT is already imported, and else right after PEFT's import.
@@ -47,18 +47,19 @@ def add_enum_member(enum_class: type[enum.Enum], name: str, value: str) -> enum.
 
 
 def register_with_peft() -> None:
-    """Register SORSA with PEFT; calling it again changes nothing. Imports PEFT and torch."""
+    """Register SORSA and OSoRA with PEFT; calling it again changes nothing. Imports PEFT and torch."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import register_peft_method
     from peft.utils.peft_types import PeftType
 
-    member = add_enum_member(PeftType, "SORSA", "SORSA")
-    if member in PEFT_TYPE_TO_CONFIG_MAPPING:
+    members = [add_enum_member(PeftType, name, name) for name in ("SORSA", "OSORA")]
+    if members[-1] in PEFT_TYPE_TO_CONFIG_MAPPING:
         return
-    from sorsa.adapters.config import SorsaConfig
-    from sorsa.adapters.model import SorsaModel
+    from sorsa.adapters.config import OsoraConfig, SorsaConfig
+    from sorsa.adapters.model import OsoraModel, SorsaModel
 
     register_peft_method(name="sorsa", config_cls=SorsaConfig, model_cls=SorsaModel)
+    register_peft_method(name="osora", config_cls=OsoraConfig, model_cls=OsoraModel)
 
 
 class _AfterPeftImport(importlib.abc.MetaPathFinder):

@@ -1,4 +1,4 @@
-"""`SorsaConfig`: everything a user chooses about a SORSA adapter, in PEFT's form."""
+"""`SorsaConfig` and `OsoraConfig`: everything a user chooses about an adapter, in PEFT's form."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from peft.utils.peft_types import PeftType
 
 
 @dataclass
-class SorsaConfig(PeftConfig):
-    """Configuration of a SORSA adapter (arXiv 2409.00055, section 4).
+class ResidualConfig(PeftConfig):
+    """What SORSA's and OSoRA's configurations have in common.
 
     Args:
         r: Rank: number of singular triplets per adapted matrix, 1 to its smaller side.
@@ -50,7 +50,6 @@ class SorsaConfig(PeftConfig):
     def __post_init__(self) -> None:
         """Check every value; PEFT calls this when a config is made or read."""
         super().__post_init__()
-        self.peft_type = PeftType.SORSA
         for name, rank in {"r": self.r, **self.rank_pattern}.items():
             if not isinstance(rank, int) or isinstance(rank, bool):
                 raise TypeError(f"rank {name} must be an integer, got {rank!r}")
@@ -79,4 +78,37 @@ class SorsaConfig(PeftConfig):
         saved = copy.copy(self)
         saved.init_weights = False
         saved.svd_cache = None  # a path of this machine
-        super(SorsaConfig, saved).save_pretrained(save_directory, **kwargs)
+        super(ResidualConfig, saved).save_pretrained(save_directory, **kwargs)
+
+
+@dataclass
+class SorsaConfig(ResidualConfig):
+    """Configuration of a SORSA adapter (arXiv 2409.00055, section 4); settings: see `ResidualConfig`."""
+
+    def __post_init__(self) -> None:
+        """Name the method and check every value."""
+        super().__post_init__()
+        self.peft_type = PeftType.SORSA
+
+
+@dataclass
+class OsoraConfig(ResidualConfig):
+    """Configuration of an OSoRA adapter (arXiv 2505.14350); further settings: see `ResidualConfig`.
+
+    Args:
+        train: Which vectors are trained, the ablation of the OSoRA paper: `s` (the singular values), `o` (one factor
+            per output) or `both`. The other one keeps its start value and stays part of the adapter.
+
+    Raises:
+        ValueError: A value is out of its range.
+        TypeError: `r` is not an integer.
+    """
+
+    train: Literal["both", "s", "o"] = "both"
+
+    def __post_init__(self) -> None:
+        """Name the method and check every value."""
+        super().__post_init__()
+        self.peft_type = PeftType.OSORA
+        if self.train not in ("both", "s", "o"):
+            raise ValueError(f"train must be 'both', 's' or 'o', got {self.train!r}")

@@ -72,22 +72,6 @@ def decompose(weight: Tensor, rank: int, method: Decomposition, cache: str | Pat
     return factors
 
 
-def difference_factors(factors: dict[str, Tensor], scaling: float) -> tuple[Tensor, Tensor]:
-    """Return `B` (m, 2r) and `A` (2r, n) with `B A = scaling (U diag(S) Vt - U0 diag(S0) Vt0)`.
-
-    The difference is taken between factors, not between products: it is exactly 0 at step 0, and later rounding
-    errors are relative to the change, not to the weight.
-
-    Args:
-        factors: Tensors `U` (m, r), `S` (r,), `Vt` (r, n) and their initial values `U0`, `S0`, `Vt0`.
-        scaling: alpha / r, or 1.
-    """
-    now = factors["S"][:, None] * factors["Vt"]  # (r, n)
-    start = factors["S0"][:, None] * factors["Vt0"]
-    B = torch.cat([factors["U"] - factors["U0"], factors["U0"]], dim=1)
-    return B, scaling * torch.cat([now, now - start])
-
-
 def _exact(W: Tensor, rank: int) -> Factors:
     U, S, Vt = torch.linalg.svd(W, full_matrices=False)
     return Factors(U[:, :rank].contiguous(), S[:rank].contiguous(), Vt[:rank].contiguous())

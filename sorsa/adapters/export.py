@@ -1,7 +1,7 @@
-"""Write a SORSA adapter as an ordinary LoRA adapter of rank 2r, for servers and tools that know only LoRA.
+"""Write an adapter as an ordinary LoRA adapter, for servers and tools that know only LoRA. No model is loaded for this.
 
-`W - W0 = U diag(S) Vt - U0 diag(S0) Vt0` has rank at most 2r, so the LoRA `B A` with `B = [U - U0, U0]` and
-`A = [S Vt; S Vt - S0 Vt0]` is the same function on the same, unchanged base model. No model is loaded for this.
+`W - W0 = B A` is the same function on the same, unchanged base model (each layer's `difference`). For SORSA its rank is
+2r; for OSoRA, whose row space `Vt0` never changes, r.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sorsa.adapters.decomposition import difference_factors
+from sorsa.adapters.layer import SorsaLinear
+from sorsa.adapters.osora_layer import OsoraLinear
+from sorsa.adapters.residual_layer import ResidualLinear
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory, write_json
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
 
+_LAYERS: dict[str, type[ResidualLinear]] = {"SORSA": SorsaLinear, "OSORA": OsoraLinear}
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # fields that mean the same in PEFT's LoraConfig
 _SHARED = (
@@ -29,36 +32,42 @@ _SHARED = (
 )  # fmt: skip
 
 
-def export_lora(adapter_dir: str | Path, out_dir: str | Path, replace: bool = False) -> None:
-    """Convert a saved SORSA adapter to a LoRA adapter of rank 2r that stock PEFT loads on the same base model.
+def export_lora(adapter_dir: str | Path, out_dir: str | Path, replace: bool = False) -> int:
+    """Convert a saved SORSA or OSoRA adapter to a LoRA adapter that stock PEFT loads on the same base model.
 
     Args:
         adapter_dir: Folder written by `save_pretrained`, with `adapter_config.json` and `adapter_model.safetensors`.
         out_dir: Folder to write.
         replace: Whether an existing `out_dir` is replaced.
 
+    Returns:
+        The LoRA's rank: 2r for SORSA, r for OSoRA.
+
     Raises:
-        UsageError: The source is no SORSA adapter or is damaged, or the target exists and is not to be replaced.
+        UsageError: The source is no such adapter or is damaged, or the target exists and is not to be replaced.
     """
     source, target = Path(adapter_dir), Path(out_dir)
     if target.exists() and not replace:
         raise UsageError(f"{target} exists: name a new folder for the exported LoRA, or remove it")
     config, tensors = _read_adapter(source)
+    layer_class = _LAYERS[config["peft_type"]]
     layers: dict[str, dict[str, Tensor]] = {}
     exported: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        layer, separator, name = key.rpartition(".sorsa_")
+        layer, separator, name = key.rpartition(f".{layer_class.prefix}")
         if separator:
             layers.setdefault(layer, {})[name] = tensor.float()
         else:
             exported[key] = tensor  # modules_to_save
     for layer, factors in layers.items():
-        rank = factors["S"].numel()
-        B, A = difference_factors(factors, 1.0 if config["alpha"] is None else config["alpha"] / rank)
+        rank = factors["S0"].numel()
+        B, A = layer_class.difference(factors, 1.0 if config["alpha"] is None else config["alpha"] / rank)
         exported[f"{layer}.lora_B.weight"], exported[f"{layer}.lora_A.weight"] = B.contiguous(), A.contiguous()
+    lora_config = _lora_config(config, times=layer_class.difference_rank)
     with whole_directory(target, replace) as folder:
         save_file(exported, folder / _WEIGHTS, metadata={"format": "pt"})
-        write_json(folder / _CONFIG, _lora_config(config))
+        write_json(folder / _CONFIG, lora_config)
+    return lora_config["r"]
 
 
 def export_run(config: RunConfig) -> None:
@@ -68,8 +77,8 @@ def export_run(config: RunConfig) -> None:
     folder = RunFolder(config.run_path, config.name)
     if folder.lora.exists() and not config.overwrite:
         raise UsageError(f"{folder.lora} exists: run {config.name!r} is exported already; replace it with --overwrite")
-    export_lora(folder.require_adapter(), folder.lora, replace=config.overwrite)
-    print(f"LoRA of rank {2 * config.rank} with the same function: {folder.lora}")
+    rank = export_lora(folder.require_adapter(), folder.lora, replace=config.overwrite)
+    print(f"LoRA of rank {rank} with the same function: {folder.lora}")
 
 
 def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -80,20 +89,22 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UsageError(f"{folder} is no saved adapter: {Path(error.filename).name} is missing") from error
     except (json.JSONDecodeError, SafetensorError) as error:
         raise UsageError(f"{folder} is damaged: {error}") from error
-    if config.get("peft_type") != "SORSA":
-        raise UsageError(f"{folder} holds a {config.get('peft_type')} adapter; only SORSA adapters are exported")
+    if config.get("peft_type") not in _LAYERS:
+        allowed = " and ".join(_LAYERS)
+        raise UsageError(f"{folder} holds a {config.get('peft_type')} adapter; only {allowed} adapters are exported")
     return config, tensors
 
 
-def _lora_config(config: dict[str, Any]) -> dict[str, Any]:
-    doubled = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
+def _lora_config(config: dict[str, Any], times: int) -> dict[str, Any]:
+    rank = times * config["r"]
+    ranks = {name: times * rank for name, rank in config["rank_pattern"].items()}
     return {
         **{name: config.get(name) for name in _SHARED},
         "peft_type": "LORA",
-        "r": 2 * config["r"],
-        "lora_alpha": 2 * config["r"],  # alpha = rank: LoRA's own scale is then 1
-        "rank_pattern": doubled,
-        "alpha_pattern": doubled,
+        "r": rank,
+        "lora_alpha": rank,  # alpha = rank: LoRA's own scale is then 1
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
         "lora_dropout": 0.0,
         "bias": "none",
     }

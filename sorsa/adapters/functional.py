@@ -2,7 +2,8 @@
 
 Autograd would keep every intermediate and add the two paths' results in extra passes over memory. Written as one
 function, the sums happen inside the matrix products, the frozen residual gets no gradient, and what backward needs is
-kept once, in the compute type. The low-rank product is never multiplied out. `bench/step.py` measures the difference.
+kept once, in the compute type; what needs no gradient (OSoRA's `Vt`) costs none, and the input is kept for it alone.
+The low-rank product is never multiplied out. `bench/step.py` measures the difference.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 
 def residual_linear(x: Tensor, residual: Tensor, bias: Tensor | None, U: Tensor, S: Tensor, Vt: Tensor) -> Tensor:
-    """Apply a SORSA layer: `x (Wr + U diag(S) Vt)^T + bias`, Eq. (1), computed in the residual's type.
+    """Apply an adapted layer: `x (Wr + U diag(S) Vt)^T + bias`, Eq. (1), computed in the residual's type.
 
     Args:
         x: Input of shape (..., n).
@@ -26,7 +27,8 @@ def residual_linear(x: Tensor, residual: Tensor, bias: Tensor | None, U: Tensor,
         Vt: Right factor of shape (r, n).
 
     Returns:
-        Output of shape (..., m) in the residual's type. Gradients reach x, bias, U, S and Vt, in their own types.
+        Output of shape (..., m) in the residual's type. Those of x, bias, U, S and Vt that need gradients get them, in
+        their own types.
     """
     return _ResidualLinear.apply(x, residual, bias, U, S, Vt)
 
@@ -41,7 +43,7 @@ class _ResidualLinear(torch.autograd.Function):
         h = x @ Vt.T  # (tokens, r)
         y = x @ residual.T if bias is None else torch.addmm(bias.to(dtype), x, residual.T)
         y.addmm_(h * S, U.T)  # (tokens, m)
-        ctx.save_for_backward(x, residual, U, S, Vt, h)
+        ctx.save_for_backward(x if ctx.needs_input_grad[5] else None, residual, U, S, Vt, h)
         return y.view(*ctx.shape[:-1], residual.shape[0])
 
     @staticmethod
@@ -49,15 +51,19 @@ class _ResidualLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, residual, U, S, Vt, h = ctx.saved_tensors
         x_dtype, bias_dtype, U_dtype, S_dtype, Vt_dtype = ctx.dtypes
+        needs_x, _, needs_bias, needs_U, needs_S, needs_Vt = ctx.needs_input_grad
         grad = grad.reshape(-1, grad.shape[-1]).to(residual.dtype)  # (tokens, m)
         grad_g = grad @ U  # (tokens, r), the gradient of h * S
         grad_h = grad_g * S
-        grad_x = grad_bias = None
-        if ctx.needs_input_grad[0]:
+        grad_x = grad_bias = grad_U = grad_S = grad_Vt = None
+        if needs_x:
             grad_x = (grad @ residual).addmm_(grad_h, Vt).view(ctx.shape).to(x_dtype)
-        if ctx.needs_input_grad[2]:
+        if needs_bias:
             grad_bias = grad.sum(0, dtype=bias_dtype)
-        grad_U = (grad.T @ (h * S)).to(U_dtype)
-        grad_S = (grad_g.to(S_dtype) * h).sum(0, dtype=S_dtype)
-        grad_Vt = (grad_h.T @ x).to(Vt_dtype)
+        if needs_U:
+            grad_U = (grad.T @ (h * S)).to(U_dtype)
+        if needs_S:
+            grad_S = (grad_g.to(S_dtype) * h).sum(0, dtype=S_dtype)
+        if needs_Vt:
+            grad_Vt = (grad_h.T @ x).to(Vt_dtype)
         return grad_x, None, grad_bias, grad_U, grad_S, grad_Vt

@@ -1,240 +1,45 @@
-"""The SORSA layer: `W = Wr + U diag(S) Vt` (Eq. 1), around an untouched `nn.Linear`.
+"""The SORSA layer: `W = Wr + U diag(S) Vt` (Eq. 1), with `U`, `S` and `Vt` trained and the residual `Wr` frozen.
 
-The base weight `W0` is never written to. The layer keeps the factors it started from (`U0`, `S0`, `Vt0`), which define
-the frozen residual `Wr = W0 - U0 diag(S0) Vt0`; the residual is a working copy in the compute type, made from them at
-the first forward pass and remade when they, the type or the device change. So disabling or unloading the adapter is
-the base model bit for bit, other adapters on the same base stay valid, and a saved adapter reloads without an SVD.
+The factors start as the top r singular triplets of the base weight (section 4), so that `W = W0` at step 0. The
+regularizer that keeps `U` and `Vt` near orthonormal is in `regularizer.py`; working copy, forward pass and merging are
+`residual_layer.py`'s.
 """
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
-from peft.tuners._buffer_dict import BufferDict
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
-from torch import Tensor, nn
+from torch import Tensor
 
-from sorsa.adapters.config import SorsaConfig
-from sorsa.adapters.decomposition import decompose, difference_factors
-from sorsa.adapters.fingerprint import PROBE_SIZE, probe
-from sorsa.adapters.functional import residual_linear
-from sorsa.adapters.precision import full_fp32
+from sorsa.adapters.decomposition import Factors
+from sorsa.adapters.residual_layer import ResidualLinear
 
 
-class SorsaLinear(nn.Module, BaseTunerLayer):
-    """An `nn.Linear` of shape (m, n) with SORSA adapters, one set of tensors per adapter name.
+class SorsaLinear(ResidualLinear):
+    """An `nn.Linear` of shape (m, n) with SORSA adapters.
 
-    Trainable: `sorsa_U` (m, r), `sorsa_S` (r,), `sorsa_Vt` (r, n). Stored with them: their initial values `sorsa_U0`,
-    `sorsa_S0`, `sorsa_Vt0`, and `sorsa_probe`, a sample of `W0` that tells a wrong base model. All FP32.
+    Trainable: `sorsa_U` (m, r), `sorsa_S` (r,), `sorsa_Vt` (r, n): r (m + n + 1) parameters.
     """
 
-    adapter_layer_names = ("sorsa_U", "sorsa_S", "sorsa_Vt")
-    other_param_names = ("r", "scaling", "sorsa_dropout", "sorsa_U0", "sorsa_S0", "sorsa_Vt0", "sorsa_probe")
+    prefix = "sorsa_"
+    trained = ("U", "S", "Vt")
+    difference_rank = 2
 
-    def __init__(self, base_layer: nn.Module) -> None:
-        """Wrap a linear layer, or another tuner's layer around one; adapters come with `update_layer`."""
-        super().__init__()
-        self.base_layer = base_layer
-        linear = self.get_base_layer()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.r: dict[str, int] = {}
-        self.scaling: dict[str, float] = {}
-        self.sorsa_dropout = nn.ModuleDict()
-        self.sorsa_U, self.sorsa_S, self.sorsa_Vt = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
-        self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0, self.sorsa_probe = (BufferDict(persistent=True) for _ in range(4))
-        self._disable_adapters = False
-        self.merged_adapters: list[str] = []
-        self._without_factors: set[str] = set()  # adapters created for loading, whose tensors have not come yet
-        self._weight_before_merge: list[nn.Parameter] | None = None  # in a list: not a parameter of this module
-        self._residual_cache: tuple[tuple[Any, ...], Tensor] | None = None
+    @staticmethod
+    def start(factors: Factors) -> dict[str, Tensor]:
+        """Return the values at step 0: the singular triplets themselves."""
+        return factors._asdict()
 
-    # -- creating an adapter ------------------------------------------------------------------------------------------
+    @staticmethod
+    def principal(tensors: Mapping[str, Tensor]) -> Factors:
+        """Return the principal part: the trained factors themselves."""
+        return Factors(tensors["U"], tensors["S"], tensors["Vt"])
 
-    def update_layer(self, adapter_name: str, r: int, config: SorsaConfig) -> None:
-        """Allocate the tensors of one adapter; `initialize` fills them.
-
-        Raises:
-            ValueError: The rank exceeds the smaller side of the weight.
-        """
-        m, n = self.out_features, self.in_features
-        if r > min(m, n):
-            raise ValueError(f"rank {r} exceeds the smaller side of a weight ({m}, {n}): at most {min(m, n)}")
-        self.r[adapter_name] = r
-        self.scaling[adapter_name] = 1.0 if config.alpha is None else config.alpha / r
-        self.sorsa_dropout[adapter_name] = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        for name, shape in {"U": (m, r), "S": (r,), "Vt": (r, n)}.items():
-            getattr(self, f"sorsa_{name}")[adapter_name] = nn.Parameter(torch.zeros(shape))
-            getattr(self, f"sorsa_{name}0")[adapter_name] = torch.zeros(shape)
-        self.sorsa_probe[adapter_name] = torch.zeros(min(m * n, PROBE_SIZE))
-        self._without_factors.add(adapter_name)
-        self._move_adapter_to_device_of_base_layer(adapter_name)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
-
-    @torch.no_grad()
-    def initialize(self, adapter_name: str, config: SorsaConfig) -> None:
-        """Fill one adapter with the top singular triplets of the base weight (section 4)."""
-        weight = self.get_base_layer().weight
-        factors = decompose(weight, self.r[adapter_name], config.decomposition, cache=config.svd_cache)
-        for name, value in factors._asdict().items():
-            trained = getattr(self, f"sorsa_{name}")
-            trained[adapter_name] = nn.Parameter(value, requires_grad=trained[adapter_name].requires_grad)
-            getattr(self, f"sorsa_{name}0")[adapter_name] = value.clone()
-        self.sorsa_probe[adapter_name] = probe(weight)
-        self._without_factors.discard(adapter_name)
-
-    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        # PEFT's version also casts to the base's type; rounding U and U0 to BF16 would change the function.
-        device = device or self.get_base_layer().weight.device
-        for name in (*self.adapter_layer_names, "sorsa_U0", "sorsa_S0", "sorsa_Vt0", "sorsa_probe"):
-            tensors = getattr(self, name)
-            if adapter_name in tensors and tensors[adapter_name].device.type != "meta" and device.type != "meta":
-                tensors[adapter_name] = tensors[adapter_name].to(device)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        self._without_factors -= {a for a in self._without_factors if f"{prefix}sorsa_U0.{a}" in state_dict}
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    # -- weights ------------------------------------------------------------------------------------------------------
-
-    def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """Return `W - W0` of one adapter: (m, n), FP32, exactly 0 at step 0."""
-        names = ("U", "S", "Vt", "U0", "S0", "Vt0")
-        factors = {name: getattr(self, f"sorsa_{name}")[adapter_name].detach().float() for name in names}
-        B, A = difference_factors(factors, self.scaling[adapter_name])
-        with full_fp32(A.device.type):
-            return B @ A
-
-    def _residual(self, adapters: list[str], dtype: torch.dtype) -> Tensor:
-        """Return the working copy of `Wr` (m, n) in the compute type, remade when something it depends on has changed.
-
-        A change is seen by the tensors' version counters, addresses, types and devices, that is when tensors are
-        loaded into, replaced, cast or moved. Writes through `.data` of the frozen base weight leave no such trace.
-        """
-        weight = self.get_base_layer().weight
-        initial = [t[a] for a in adapters for t in (self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0)]
-        key = (tuple(adapters), dtype, *(_state(t) for t in (weight, *initial)))
-        if self._residual_cache is None or self._residual_cache[0] != key:
-            self._residual_cache = None  # free the old copy before making the new one
-            self._residual_cache = (key, self._make_residual(adapters, dtype))
-        return self._residual_cache[1]
-
-    @torch.no_grad()
-    def _make_residual(self, adapters: list[str], dtype: torch.dtype) -> Tensor:
-        """Compute `Wr = W0 - scale U0 diag(S0) Vt0`; each of several adapters takes away its own part."""
-        weight = self.get_base_layer().weight
-        # inference_mode(False): an inference tensor could not be used when training goes on after a generation
-        with torch.inference_mode(False), full_fp32(weight.device.type):
-            residual = weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True)
-            for a in adapters:
-                U0, S0, Vt0 = (t[a].to(residual.dtype) for t in (self.sorsa_U0, self.sorsa_S0, self.sorsa_Vt0))
-                residual -= (U0 * (self.scaling[a] * S0)) @ Vt0
-            return residual.to(dtype)
-
-    # -- forward ------------------------------------------------------------------------------------------------------
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Apply the layer to x (..., n); returns (..., m).
-
-        Raises:
-            RuntimeError: An active adapter was created from a saved config but its tensors were never loaded.
-        """
-        if self.disable_adapters and self.merged:
-            self.unmerge()
-        adapters = [name for name in self.active_adapters if name in self.sorsa_U]
-        if self.disable_adapters or self.merged or not adapters:
-            return self.base_layer(x, *args, **kwargs)
-        if missing := self._without_factors.intersection(adapters):
-            raise RuntimeError(
-                f"adapter {sorted(missing)[0]!r} has no factors: its config was read from a saved adapter, whose "
-                "tensors were not loaded. Use PeftModel.from_pretrained, or set config.init_weights = True"
-            )
-        if self._needs_plain_path(adapters, args, kwargs):
-            return self._plain_forward(x, adapters, *args, **kwargs)
-        U = _joined([self.sorsa_U[a] for a in adapters], dim=1)
-        S = _joined([self.scaling[a] * self.sorsa_S[a] for a in adapters], dim=0)
-        Vt = _joined([self.sorsa_Vt[a] for a in adapters], dim=0)
-        return residual_linear(x, self._residual(adapters, self._compute_dtype(x)), self.bias, U, S, Vt)
-
-    def _compute_dtype(self, x: Tensor) -> torch.dtype:
-        if torch.is_autocast_enabled(x.device.type):
-            return torch.get_autocast_dtype(x.device.type)
-        return self.get_base_layer().weight.dtype
-
-    def _needs_plain_path(self, adapters: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the base layer must be called itself (subclass, hooks, trained weight) or dropout is at work."""
-        base = self.base_layer
-        return (
-            torch.compiler.is_compiling()
-            or type(base) is not nn.Linear
-            or base.weight.requires_grad
-            or bool(base._forward_hooks or base._forward_pre_hooks or hasattr(base, "_hf_hook") or args or kwargs)
-            or (self.training and any(isinstance(self.sorsa_dropout[a], nn.Dropout) for a in adapters))
-        )
-
-    def _plain_forward(self, x: Tensor, adapters: list[str], *args: Any, **kwargs: Any) -> Tensor:
-        """Eq. (1) with the residual left as a difference: `x W0^T + drop(x) Wp^T - x Wp0^T`."""
-        y = self.base_layer(x, *args, **kwargs)
-        for a in adapters:
-            U, S, Vt = self.sorsa_U[a], self.scaling[a] * self.sorsa_S[a], self.sorsa_Vt[a]
-            U0, S0, Vt0 = self.sorsa_U0[a], self.scaling[a] * self.sorsa_S0[a], self.sorsa_Vt0[a]
-            x = self._cast_input_dtype(x, U.dtype)
-            now = F.linear(F.linear(self.sorsa_dropout[a](x), Vt) * S, U)
-            y = y + (now - F.linear(F.linear(x, Vt0) * S0, U0)).to(y.dtype)
-        return y
-
-    # -- merging ------------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Put `W0 + (W - W0)`, computed in FP32, in the place of W0; `unmerge` restores W0 bit for bit.
-
-        The merged weight is a parameter of its own: an embedding tied to W0 keeps W0.
-
-        Args:
-            safe_merge: Check that the merged weight is finite before it is used.
-            adapter_names: Adapters to merge; None means the active ones.
-
-        Raises:
-            ValueError: `safe_merge` found NaN or infinite elements, or an adapter has no factors.
-        """
-        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.sorsa_U]
-        linear = self.get_base_layer()
-        for name in names:
-            if name in self._without_factors:
-                raise ValueError(f"adapter {name!r} has no factors to merge: load its saved tensors first")
-            delta = self.get_delta_weight(name)
-            merged = linear.weight.detach().to(torch.promote_types(linear.weight.dtype, delta.dtype)) + delta
-            if safe_merge and not torch.isfinite(merged).all():
-                raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
-            if self._weight_before_merge is None:
-                self._weight_before_merge, self._residual_cache = [linear.weight], None
-            linear.weight = nn.Parameter(merged.to(linear.weight.dtype), requires_grad=False)
-            self.merged_adapters.append(name)
-
-    def unmerge(self) -> None:
-        """Give the base layer its untouched weight back."""
-        if not self.merged:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-            return
-        linear, (weight,) = self.get_base_layer(), self._weight_before_merge
-        weight.data = weight.data.to(linear.weight)  # the model may have been moved or cast meanwhile
-        linear.weight, self._weight_before_merge = weight, None
-        self.merged_adapters.clear()
-
-    def __repr__(self) -> str:
-        """Show as `sorsa.SorsaLinear(...)`, as PEFT's layers do."""
-        return "sorsa." + super().__repr__()
-
-
-def _state(tensor: Tensor) -> tuple[Any, ...]:
-    """Return what changes when a tensor is written to, replaced, cast or moved; inference tensors count no versions."""
-    version = None if tensor.is_inference() else tensor._version
-    return tensor.device, tensor.dtype, tensor.data_ptr(), version
-
-
-def _joined(tensors: list[Tensor], dim: int) -> Tensor:
-    """Concatenate the factors of several adapters; those of a single one, the usual case, are not copied."""
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+    @staticmethod
+    def difference(tensors: Mapping[str, Tensor], scaling: float) -> tuple[Tensor, Tensor]:
+        """Return `B = [U - U0, U0]` (m, 2r) and `A = scaling [S Vt; S Vt - S0 Vt0]` (2r, n): `B A = W - W0`."""
+        now = tensors["S"][:, None] * tensors["Vt"]  # (r, n)
+        start = tensors["S0"][:, None] * tensors["Vt0"]
+        B = torch.cat([tensors["U"] - tensors["U0"], tensors["U0"]], dim=1)
+        return B, scaling * torch.cat([now, now - start])
