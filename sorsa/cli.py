@@ -238,6 +238,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("sorsa").setLevel(logging.INFO)
     # PEFT 0.21 asks transformers 5.23 by a name that the latter renamed: nothing a user could mend
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    # PEFT 0.21 means LoRA's rank_pattern here; AdaLoRA's, which it has written itself, is another thing
+    warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match", category=RuntimeWarning)
     try:
         run(*parse(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:

@@ -16,11 +16,12 @@ import torch
 
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory
-from sorsa.models import load_base_model, load_tokenizer
+from sorsa.methods import find_method
+from sorsa.models import load_base_model, load_tokenizer, make_savable
 from sorsa.run_folder import RunFolder, environment
+from sorsa.trained_weights import load_weights
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from sorsa.config import RunConfig
@@ -46,10 +47,9 @@ def merge(config: RunConfig) -> None:
             f"{folder.command('test')} --test-dataset NAME"
         )
     start = time.perf_counter()
-    model = _load_adapter(load_base_model(config, torch.float32), adapter)
-    merged = model.merge_and_unload(progressbar=True, safe_merge=True)  # matrix by matrix, refusing NaN
+    merged = _merged(load_base_model(config, torch.float32), adapter, config)
     tokenizer = load_tokenizer(config, path=adapter)
-    _make_savable(merged)
+    make_savable(merged)
     with whole_directory(folder.merged, replace=config.overwrite) as directory:
         merged.save_pretrained(directory, max_shard_size="5GB")
         tokenizer.save_pretrained(directory)
@@ -61,14 +61,16 @@ def merge(config: RunConfig) -> None:
     )
 
 
-def _load_adapter(base: PreTrainedModel, adapter: Path) -> PeftModel:
-    """Put the adapter on the base model; raise UsageError where it does not belong to it."""
+def _merged(base: PreTrainedModel, adapter: Path, config: RunConfig) -> PreTrainedModel:
+    """Put what was trained into the base model; raise UsageError where it does not belong to it."""
     from peft import PeftModel
 
     import sorsa  # noqa: F401  registers SORSA with PEFT
 
     try:
-        return PeftModel.from_pretrained(base, str(adapter))
+        if find_method(config.peft).peft_config is None:
+            return load_weights(base, adapter)
+        model = PeftModel.from_pretrained(base, str(adapter))
     except torch.OutOfMemoryError:
         raise
     except (ValueError, RuntimeError) as error:  # another fingerprint; other shapes
@@ -77,12 +79,4 @@ def _load_adapter(base: PreTrainedModel, adapter: Path) -> PeftModel:
             f"adapter {adapter}: does not fit the base model {base.name_or_path} ({reason}); give the model it was "
             "trained on with --model"
         ) from error
-
-
-def _make_savable(model: PreTrainedModel) -> None:
-    """Mend a generation config that transformers 5 loads but refuses to write: sampling values without sampling."""
-    try:
-        model.generation_config.validate(strict=True)
-    except ValueError:
-        logger.warning("the base model's generation config has sampling values but do_sample = false: set to true")
-        model.generation_config.do_sample = True
+    return model.merge_and_unload(progressbar=True, safe_merge=True)  # matrix by matrix, refusing NaN

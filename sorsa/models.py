@@ -140,6 +140,15 @@ def load_skeleton(config: RunConfig) -> PreTrainedModel:
         raise UsageError(_unreadable("model", config.model, error, config.local)) from error
 
 
+def make_savable(model: PreTrainedModel) -> None:
+    """Mend a generation config that transformers 5 loads but refuses to write: sampling values without sampling."""
+    try:
+        model.generation_config.validate(strict=True)
+    except ValueError:
+        logger.warning("the base model's generation config has sampling values but do_sample = false: set to true")
+        model.generation_config.do_sample = True
+
+
 def device() -> torch.device:
     """Return the device of this process: the CUDA device of its local rank (torchrun), else the CPU."""
     if torch.cuda.is_available():

@@ -4,7 +4,8 @@ config.yaml       the resolved settings of the training
 record.json       versions, seed, git commit, command, machine, timings, losses, status
 metrics.jsonl     one row per optimizer step
 checkpoints/      resumable states
-adapter/          the trained adapter (PEFT's format) and the tokenizer
+start/            PiSSA, OLoRA: the adapter before the first step
+adapter/          the trained adapter (PEFT's format), or the trained weights of a method without; the tokenizer
 merged/           the merged model as an ordinary Hugging Face directory
 lora/             the adapter exported as a plain LoRA
 results/          DATASET.json (score), DATASET.jsonl (one row per question), DATASET.completions.jsonl
@@ -45,6 +46,7 @@ class RunFolder:
         self.record = self.path / "record.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.start = self.path / "start"
         self.adapter = self.path / "adapter"
         self.merged = self.path / "merged"
         self.lora = self.path / "lora"
@@ -74,7 +76,8 @@ class RunFolder:
 
     def _training_files(self) -> list[Path]:
         """Return everything that training, merging and exporting write."""
-        return [self.config, self.record, self.metrics, self.checkpoints, self.adapter, self.merged, self.lora]
+        directories = [self.checkpoints, self.start, self.adapter, self.merged, self.lora]
+        return [self.config, self.record, self.metrics, *directories]
 
     def result(self, dataset: str) -> Path:
         """Return the path of the score record of a benchmark, `results/DATASET.json`."""
@@ -94,7 +97,7 @@ class RunFolder:
         Raises:
             UsageError: The run has not been trained; names the command that trains it.
         """
-        if not (self.adapter / "adapter_config.json").is_file():
+        if not any((self.adapter / name).is_file() for name in ("adapter_config.json", "trained_weights.json")):
             state = "is not finished training" if self.record.is_file() else "has not been trained"
             raise UsageError(f"run {self.name!r} {state}: no adapter in {self.adapter}; run {self.command('train')}")
         return self.adapter

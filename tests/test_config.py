@@ -97,7 +97,7 @@ def test_parents_are_read_and_overridden(folder: Path) -> None:
         ("split: '[5:5]'", r"split = '\[5:5\]': must look like"),
         ("split: [a]", r"split = \['a'\] .*must be text, in quotes"),
         ("rnak: 8", r"rnak \(configs/x.yaml\): unknown setting. Did you mean 'rank'\?"),
-        ("peft: srosa", r"peft = 'srosa': unknown method. Did you mean 'sorsa'\? Known: lora, sorsa"),
+        ("peft: srosa", r"peft = 'srosa': unknown method. Did you mean 'sorsa'\? Known: adalora, dora"),
         ("name: other", r"name = 'other' \(configs/x.yaml\): differs from --name x"),
         ("train_dataset: code", r"configs/x.yaml line 1: not valid YAML: 'train_dataset' is written twice"),
         ("test_file: none.jsonl", r"test_file = 'none.jsonl': no such file"),
@@ -245,3 +245,33 @@ def test_every_setting_has_a_text_and_a_readable_type() -> None:
         value = getattr(RunConfig(), name)
         assert read_value(name, value, "test")[1] == [] or name == "split", name
     assert dataclasses.is_dataclass(RunConfig)
+
+
+def test_a_setting_that_the_method_lacks(folder: Path) -> None:
+    (folder / "configs" / "l.yaml").write_text(
+        "model: m\ntrain_dataset: code\npeft: lora\ngamma: 1\n", encoding="utf-8"
+    )
+    message = r"gamma \(configs/l.yaml\): the method 'lora' has no such setting, only sorsa; leave it out"
+    with pytest.raises(UsageError, match=message):
+        load_config("l", "train", {})
+    with pytest.raises(UsageError, match=r"--t-init: the method 'sorsa' has no such setting, only adalora"):
+        load_config("l", "train", {"peft": "sorsa", "t_init": "3"})
+
+
+def test_a_method_from_a_flag_leaves_the_yamls_other_settings_out(folder: Path) -> None:
+    (folder / "configs" / "s.yaml").write_text("model: m\ntrain_dataset: code\ngamma: 1\nrank: 7\n", encoding="utf-8")
+    config = load_config("s", "train", {"peft": "lora"})
+    assert (config.peft, config.rank) == ("lora", 7)
+    assert "gamma" not in config.to_yaml() and "rank: 7" in config.to_yaml()
+    run = folder / "runs" / "s"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config("s", "merge", {}).peft == "lora"  # what it was trained with, and no complaint about gamma
+
+
+@pytest.mark.parametrize(("grid", "expected"), [(["1e-3", "2e-3"], [1e-3, 2e-3]), (None, None)])
+def test_a_grid_of_learning_rates(folder: Path, grid: list[str] | None, expected: list[float] | None) -> None:
+    flags = {"model": "m", "train_dataset": "code"} | ({"lr_grid": grid} if grid else {})
+    assert load_config("g", "train", flags).lr_grid == expected
+    with pytest.raises(UsageError, match=r"--lr-grid = \['0', '1'\]: must be above 0"):
+        load_config("g", "train", flags | {"lr_grid": ["0", "1"]})

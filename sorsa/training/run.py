@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
+from torch import nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
+from sorsa import trained_weights
 from sorsa.data import load_training_set
 from sorsa.data.collate import ResponseCollator
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory
-from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_tokenizer
+from sorsa.methods import find_method
+from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_tokenizer, make_savable
 from sorsa.run_folder import RunFolder, environment
-from sorsa.training import checkpoints
-from sorsa.training.adapter import adapt, check_adapter
+from sorsa.training import checkpoints, moved_base
+from sorsa.training.adapter import adapt, check_adapter, parameter_counts
 from sorsa.training.arguments import plan_steps, training_arguments
 from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar, read_metrics
 
@@ -59,10 +61,17 @@ def run_training(config: RunConfig) -> None:
         rows, counts = load_training_set(config, tokenizer)
     logger.info("%s: %s", config.train_dataset, counts)
     rows = rows.select(range(plan_steps(arguments, config, len(rows))))
+    method = find_method(config.peft)
+    if method.peft_config:
+        method.peft_config(config, arguments.max_steps)  # AdaLoRA's schedule, before the weights are loaded
     set_seed(config.seed)
     base = load_base_model(config, torch.float32)
     check_vocabulary(tokenizer, base)
-    model = adapt(base, config)
+    model = adapt(base, config, arguments.max_steps, folder.start if checkpoint and method.moves_base else None)
+    before = None
+    if method.peft_config is None:
+        before = trained_weights.probes(model)
+        make_savable(base)  # the checkpoints hold the whole model
 
     collator = ResponseCollator(tokenizer.pad_token_id)
     stop = GracefulStop()
@@ -72,11 +81,13 @@ def run_training(config: RunConfig) -> None:
     main = trainer.is_world_process_zero()
     if main:
         checkpoints.start_folder(folder, config, checkpoint)
+        if method.moves_base and checkpoint is None:
+            moved_base.keep_start(model, folder.start)
         folder.update_record(**_opening_record(config, model, arguments, dataclasses.asdict(counts)))
     try:
         seconds = _fit(trainer, stop, checkpoint)
-        if main and trainer.state.global_step >= arguments.max_steps:
-            _save_adapter(model, tokenizer, folder)
+        if trainer.state.global_step >= arguments.max_steps:
+            _save(trainer, tokenizer, folder, before)
     except KeyboardInterrupt:  # the second Ctrl-C: at once, so only what was saved before is there
         folder.update_record(status="interrupted")
         raise
@@ -91,16 +102,8 @@ def run_training(config: RunConfig) -> None:
 
 
 def _callbacks(config: RunConfig, folder: RunFolder, stop: GracefulStop) -> list[TrainerCallback]:
-    """Return the Trainer's callbacks; the regularizer comes first because the metrics copy its values."""
-    callbacks: list[TrainerCallback] = [MetricsWriter(folder.metrics), CheckpointMarker(), stop]
-    if config.peft == "sorsa":
-        from sorsa import OrthonormalCallback
-
-        regularizer = OrthonormalCallback(
-            gamma=config.gamma, form=config.regularizer_form, scaling=config.regularizer_scaling
-        )
-        callbacks.insert(0, regularizer)
-    return callbacks
+    """Return the Trainer's callbacks; the method's come first, for the metrics copy values of theirs."""
+    return [*find_method(config.peft).callbacks(config), MetricsWriter(folder.metrics), CheckpointMarker(), stop]
 
 
 def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> float:
@@ -110,7 +113,7 @@ def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> float
         logger.info("resuming from %s", checkpoint)
     if checkpoint is not None and checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
         # All steps were done, only the adapter is missing (its saving failed); the Trainer would do one step more.
-        trainer.model.load_adapter(str(checkpoint), trainer.model.active_adapter, is_trainable=True)
+        trainer._load_from_checkpoint(str(checkpoint))
         trainer.state.global_step = checkpoints.step_of(checkpoint)
         return 0.0
     with stop.listening():
@@ -118,19 +121,37 @@ def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> float
     return time.perf_counter() - start
 
 
-def _save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: RunFolder) -> None:
-    """Write the adapter and the tokenizer to `adapter/`, whole or not at all."""
+def _save(
+    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, before: dict[str, torch.Tensor] | None
+) -> None:
+    """Write what was trained, and the tokenizer, to `adapter/`, whole or not at all; on the main process.
+
+    Args:
+        trainer: Holds the trained model.
+        tokenizer: Saved beside it.
+        folder: The run's folder.
+        before: Samples of the weights before training, for a method without adapter.
+    """
+    model = trainer.model
+    state = None if before is None else trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes join
+    if not trainer.is_world_process_zero():
+        return
     with whole_directory(folder.adapter, replace=True) as directory:
-        # False: the embeddings are never changed here, and finding that out by itself would ask the hub
-        model.save_pretrained(str(directory), save_embedding_layers=False)
+        if state is not None:
+            trained_weights.save_weights(state, before, model.name_or_path, directory)
+        elif folder.start.exists():
+            moved_base.save_as_lora(model, folder.start, directory)
+        else:
+            # False: the embeddings are never changed here, and finding that out by itself would ask the hub
+            model.save_pretrained(str(directory), save_embedding_layers=False)
         tokenizer.save_pretrained(str(directory))
 
 
 def _opening_record(
-    config: RunConfig, model: PeftModel, arguments: TrainingArguments, counts: dict[str, Any]
+    config: RunConfig, model: nn.Module, arguments: TrainingArguments, counts: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what is known before the first step, for record.json."""
-    trainable, total = model.get_nb_trainable_parameters()
+    trainable, total = parameter_counts(model)
     return {
         "status": "running",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -143,7 +164,7 @@ def _opening_record(
         "steps": arguments.max_steps,
         "global_batch": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
         "processes": arguments.world_size,
-        "config": dataclasses.asdict(config),
+        "config": config.settings(),
     }
 
 

@@ -26,7 +26,7 @@ def no_svd(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a matrix was decomposed before the check")
 
-    monkeypatch.setattr("sorsa.adapters.layer.decompose", refuse)
+    monkeypatch.setattr("sorsa.adapters.residual_layer.decompose", refuse)
 
 
 @pytest.mark.parametrize("method", ["sorsa", "lora"])

@@ -33,7 +33,8 @@ def _folder(config) -> RunFolder:
 
 
 def _adapter(config) -> dict[str, torch.Tensor]:
-    return load_file(_folder(config).adapter / "adapter_model.safetensors")
+    name = "trained_weights.safetensors" if config.peft == "full" else "adapter_model.safetensors"
+    return load_file(_folder(config).adapter / name)
 
 
 def _assert_same_adapter(left, right, tolerance=1e-6):
@@ -226,19 +227,20 @@ def test_full_disk_in_a_checkpoint(undisturbed, tiny_config, during):
     _assert_same_adapter(config, undisturbed)
 
 
-def test_full_disk_in_the_adapter(tiny_config, monkeypatch):
+@pytest.mark.parametrize("method", ["sorsa", "pissa", "full"])
+def test_full_disk_in_the_adapter(tiny_config, monkeypatch, method):
     """All steps done, only the adapter not saved: the same command saves it without another step."""
-    plain, config = tiny_config(name="plain", max_steps=4), tiny_config(max_steps=4)
+    plain, config = (tiny_config(name=name, max_steps=4, peft=method) for name in ("plain", "tiny"))
     train(plain)
-    original = run._save_adapter
+    original = run._save
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(run, "_save_adapter", full)
+    monkeypatch.setattr(run, "_save", full)
     with pytest.raises(UsageError, match=r"could not save at step 4, .*No space left.*checkpoint-4, is complete"):
         train(config)
-    monkeypatch.setattr(run, "_save_adapter", original)
+    monkeypatch.setattr(run, "_save", original)
     train(config)
     _assert_same_adapter(config, plain, tolerance=0)
     assert [row["step"] for row in read_metrics(_folder(config).metrics)] == [1, 2, 3, 4]
