@@ -1,0 +1,72 @@
+"""The planner, `run.py --name X --plan`: what a run will train and cost, from the model's architecture alone.
+
+architectures.py   the model on the meta device: embedded sizes, a local directory, or the hub
+counting.py        trainable parameters per kind of matrix; what goes to disk
+schedule.py        optimizer steps T, warm-up, learning rate at named steps, tokens
+tracing.py         memory of a training step, counted while the real model runs on tensors without data
+memory.py          all bytes of a run, and which GPUs they fit
+measuring.py       seconds per step of a few real steps on this machine
+report.py          the plan as text
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sorsa.config import RunConfig
+
+
+def plan(config: RunConfig, as_json: bool = False, measure: bool = False) -> None:
+    """Print what training the run `config.name` will take.
+
+    Args:
+        config: The resolved settings.
+        as_json: Print JSON instead of text; nothing else is then written to stdout.
+        measure: Also time a few real training steps on this machine; needs the model's weights.
+
+    Raises:
+        UsageError: The model is unknown, the method does not fit it, or (measuring) its weights cannot be loaded.
+    """
+    from sorsa.planning.report import as_text
+
+    result = make_plan(config, measure)
+    print(json.dumps(result, indent=2) if as_json else as_text(result))
+
+
+def make_plan(config: RunConfig, measure: bool = False) -> dict[str, Any]:
+    """Return the plan as JSON types; the arguments and errors are those of `plan`."""
+    from sorsa.planning.architectures import build_skeleton
+    from sorsa.planning.counting import Counts, adapt_skeleton
+    from sorsa.planning.memory import plan_memory
+    from sorsa.planning.schedule import plan_schedule
+
+    skeleton = build_skeleton(config)
+    schedule = plan_schedule(config)
+    model = adapt_skeleton(skeleton, config, schedule["optimizer_steps"])
+    counts = Counts.of(model, config)
+    result = {
+        "name": config.name,
+        "model": config.model,
+        "method": config.peft,
+        "trainable_parameters": counts.trainable,
+        "total_parameters": counts.total,
+        "trainable_by_kind": counts.by_kind,
+        "paper": _paper(config.name),
+        **schedule,
+        **plan_memory(model, counts, config),
+    }
+    if measure:
+        from sorsa.planning.measuring import measure_steps
+
+        result["measured"] = measure_steps(config, schedule["optimizer_steps"])
+    return result
+
+
+def _paper(name: str) -> dict[str, Any] | None:
+    """Return the run's row of Table 1, None for a run that is not in it."""
+    from sorsa.paper import find_score
+
+    row = find_score(name)
+    return None if row is None else {"trainable_millions": row.million, "accuracy": dict(row.accuracy)}

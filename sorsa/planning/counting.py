@@ -1,0 +1,123 @@
+"""Which parameters a run trains, per kind of matrix, and the bytes it leaves on disk (the paper's column TPara)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from torch import Tensor, nn
+
+from sorsa.methods import build_peft_config, find_method
+from sorsa.training.adapter import adapt, check_adapter, parameter_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transformers import PreTrainedModel
+
+    from sorsa.config import RunConfig
+
+
+def adapt_skeleton(skeleton: PreTrainedModel, config: RunConfig, steps: int) -> nn.Module:
+    """Put the run's adapter on a model without weights, or choose the weights that it trains.
+
+    Args:
+        skeleton: The base model on the meta device.
+        config: The run's settings.
+        steps: Optimizer steps T, which AdaLoRA's schedule has to fit.
+
+    Raises:
+        UsageError: As `sorsa.training.adapter.adapt`.
+    """
+    method = find_method(config.peft)
+    if method.peft_config is None:
+        return adapt(skeleton, config)
+    check_adapter(skeleton, config)
+    peft_config = build_peft_config(config, steps)
+    if method.moves_base:
+        peft_config.init_lora_weights = True  # their own start needs the weights; all shapes are LoRA's
+    with torch.device("meta"):
+        return get_peft_model(skeleton, peft_config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Sizes of one adapted model; numbers of parameters, and bytes."""
+
+    trainable: int
+    total: int
+    by_kind: dict[str, int]
+    """Trainable parameters by the last part of their module's name (`q_proj`), in the model's order."""
+    base_bytes: int
+    """Parameters and buffers of the base model."""
+    adapter_bytes: int
+    """Parameters of the adapter."""
+    frozen_adapter_bytes: int
+    """Buffers of the adapter: SORSA's and OSoRA's initial factors, VeRA's shared matrices."""
+    trainable_bytes: int
+    saved_bytes: int
+    """What training leaves in `adapter/`, without the tokenizer."""
+    merged_bytes: int
+    """What merging writes: the base model's parameters, FP32."""
+
+    @classmethod
+    def of(cls, model: nn.Module, config: RunConfig) -> Counts:
+        """Count an adapted model, on the meta device or any other.
+
+        Args:
+            model: What `adapt_skeleton` returned.
+            config: The run's settings; `peft` is read.
+        """
+        trainable, total = parameter_counts(model)
+        trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
+        own = _adapter_names(model)
+        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        base = [tensor for name, tensor in parameters.items() if name not in own]
+        if isinstance(model, PeftModel):
+            saved = list(get_peft_model_state_dict(model, save_embedding_layers=False).values())
+        else:
+            saved = trained
+        return cls(
+            trainable=trainable,
+            total=total,
+            by_kind=_by_kind(model, own),
+            base_bytes=_bytes(base) + _bytes(tensor for name, tensor in buffers.items() if name not in own),
+            adapter_bytes=_bytes(tensor for name, tensor in parameters.items() if name in own),
+            frozen_adapter_bytes=_bytes(tensor for name, tensor in buffers.items() if name in own),
+            trainable_bytes=_bytes(trained),
+            # PiSSA and OLoRA are saved as the LoRA of rank 2r that fits the untouched base (`training.moved_base`)
+            saved_bytes=_bytes(saved) * (2 if find_method(config.peft).moves_base else 1),
+            merged_bytes=_bytes(base),
+        )
+
+
+def _adapter_names(model: nn.Module) -> set[str]:
+    """Return the names of an adapter's parameters and buffers, none for a model without adapter."""
+    if not isinstance(model, PeftModel):
+        return set()
+    prefix = model.base_model.prefix
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {name for name, _ in tensors if any(part.startswith(prefix) for part in name.split("."))}
+
+
+def _by_kind(model: nn.Module, own: set[str]) -> dict[str, int]:
+    """Return the trainable parameters by the last part of the name of the module that they belong to."""
+    sizes: dict[str, int] = collections.defaultdict(int)
+    prefix = getattr(getattr(model, "base_model", None), "prefix", None)
+    for name, tensor in model.named_parameters():
+        if not tensor.requires_grad:
+            continue
+        parts = name.split(".")
+        if name in own:  # ...q_proj.lora_A.default.weight
+            kind = parts[next(i for i, part in enumerate(parts) if part.startswith(prefix)) - 1]
+        else:  # ...q_proj.weight; RWKV6 also has ...attention.time_decay, a matrix of its own
+            kind = parts[-2] if parts[-1] in ("weight", "bias") else parts[-1]
+        sizes[kind] += tensor.numel()
+    return dict(sizes)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
