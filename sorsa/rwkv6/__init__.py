@@ -25,10 +25,12 @@ RWKV6_7B: dict[str, Any] = {
 
 def register_rwkv6() -> None:
     """Let AutoConfig, AutoModelForCausalLM and AutoTokenizer know RWKV6; calling it again changes nothing."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from sorsa.rwkv6.configuration import Rwkv6Config
     from sorsa.rwkv6.modeling import Rwkv6ForCausalLM
+    from sorsa.rwkv6.tokenizer import Rwkv6Tokenizer
 
     AutoConfig.register(MODEL_TYPE, Rwkv6Config, exist_ok=True)
     AutoModelForCausalLM.register(Rwkv6Config, Rwkv6ForCausalLM, exist_ok=True)
+    AutoTokenizer.register(Rwkv6Config, slow_tokenizer_class=Rwkv6Tokenizer, exist_ok=True)
