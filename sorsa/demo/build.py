@@ -30,7 +30,7 @@ def data_files() -> dict[str, str]:
     splits = make_splits(SPLITS, DATA_SEED)
     return {
         "data/train.jsonl": to_jsonl([problem.training_row() for problem in splits["train"]]),
-        "data/valid.jsonl": to_jsonl([problem.training_row() for problem in splits["valid"]]),
+        "data/valid.jsonl": to_jsonl([problem.test_row() for problem in splits["valid"]]),
         "data/test.jsonl": to_jsonl([problem.test_row() for problem in splits["test"]]),
         "data/heldout.txt": held_out_text(HELD_OUT_SEED),
     }

@@ -1,7 +1,7 @@
 """Multi-step word problems for fine-tuning and testing: 8 families, 2 phrasings each, 2 to 4 steps.
 
 A family fixes the calculation, a phrasing the words. Rows come in the shape of the data sets of the paper
-(section 6.2): training and validation rows as MetaMathQA has them, test rows as GSM-8K has them. No two rows of
+(section 6.2): training rows as MetaMathQA has them, validation and test rows as GSM-8K has them. No two rows of
 any split share family and numbers, whatever their words, so the test cannot be answered by recall.
 """
 

@@ -37,9 +37,9 @@ def skeleton(question: str) -> tuple[str, tuple[str, ...]]:
 
 
 def test_columns_are_those_of_the_papers_data_sets() -> None:
-    for split in ("train", "valid"):
-        assert all(set(row) == {"query", "response", "type"} for row in rows_of(split))
-    assert all(set(row) == {"question", "answer"} for row in rows_of("test"))
+    assert all(set(row) == {"query", "response", "type"} for row in rows_of("train"))
+    for split in ("valid", "test"):
+        assert all(set(row) == {"question", "answer"} for row in rows_of(split))
 
 
 def test_split_sizes_and_balance() -> None:
@@ -63,9 +63,9 @@ def test_every_step_and_answer_is_arithmetically_right(split: str) -> None:
             assert 1 <= result <= LARGEST
             assert left in known and right in known, f"a number out of nowhere: {text}"
             known.append(result)
-        ending = f"\n#### {steps[-1][3]}" + ("" if split == "test" else f"\nThe answer is: {steps[-1][3]}")
+        ending = f"\n#### {steps[-1][3]}" + ("" if split != "train" else f"\nThe answer is: {steps[-1][3]}")
         assert text.endswith(ending)
-        assert text.startswith("Let's think step by step.\n") == (split != "test")
+        assert text.startswith("Let's think step by step.\n") == (split == "train")
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
