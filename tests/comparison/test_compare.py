@@ -119,7 +119,7 @@ def test_what_takes_space_is_deleted(bench) -> None:
     assert not list(Path("out/comparison-d/validation").glob("*/merged"))
 
 
-@pytest.mark.parametrize("call", range(10))
+@pytest.mark.parametrize("call", [0, 1, 2, 5, 6, 9])  # each kind of stage, the winner's and the last among them
 def test_resuming_at_every_stage(bench, call: int) -> None:
     """Whichever stage fails, the same command does that stage and those after it, and nothing twice."""
     bench.plan(accuracy={"validate": {"0.002": 0.75}, "test": {}}, fail_at=call)

@@ -38,7 +38,8 @@ def test_a_configuration_that_does_not_fit(bench, settings: dict, message: str) 
 
 
 def test_the_batch_may_be_split_differently(bench) -> None:
-    bench.compare(bench.write("d_a", batch_size=2, accum_steps=2), bench.write("d_b", batch_size=4, accum_steps=1))
+    files = [bench.write("d_a", batch_size=2, accum_steps=2), bench.write("d_b", batch_size=4, accum_steps=1)]
+    assert len(bench.compare(*files, seeds=1)["methods"]) == 2
 
 
 @pytest.mark.parametrize(
