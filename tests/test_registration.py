@@ -1,4 +1,4 @@
-"""`import sorsa` registers SORSA with PEFT, whichever is imported first, and costs nothing until PEFT is there."""
+"""`import sorsa` registers both tuners with PEFT, whichever is imported first, and costs nothing until PEFT is."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def run(code: str, python: str = sys.executable) -> str:
         "import sorsa, peft",
         "import peft, sorsa",
         "from sorsa import SorsaConfig",
-        "import sorsa.adapters.layer",
+        "import sorsa.adapters.osora_layer",
         "import sorsa, importlib.util; importlib.util.find_spec('peft'); import peft",
         "import sorsa, transformers.utils as u; u.is_peft_available(); import peft",
     ],
 )
 def test_any_order_of_imports(first: str) -> None:
-    code = f"{first}; from peft.mapping import *; print(PEFT_TYPE_TO_CONFIG_MAPPING['SORSA'].__name__)"
-    assert run(code) == "SorsaConfig"
+    show = "print(*[PEFT_TYPE_TO_CONFIG_MAPPING[name].__name__ for name in ('SORSA', 'OSORA')])"
+    assert run(f"{first}; from peft.mapping import *; {show}") == "SorsaConfig OsoraConfig"
 
 
 def test_importing_sorsa_is_light() -> None:
@@ -43,7 +43,7 @@ def test_importing_sorsa_is_light() -> None:
 
 def test_unknown_name() -> None:
     code = "import sorsa\ntry: sorsa.Sorsa\nexcept AttributeError as e: print(e)"
-    assert run(code).startswith("module 'sorsa' has no attribute 'Sorsa'; it has SorsaConfig, SorsaModel")
+    assert run(code).startswith("module 'sorsa' has no attribute 'Sorsa'; it has SorsaConfig, SorsaModel, OsoraConfig")
 
 
 class Color(str, enum.Enum):  # noqa: UP042  (PEFT's own enum is of this kind, not a StrEnum)

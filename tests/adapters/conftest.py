@@ -1,17 +1,21 @@
-"""Small models for the adapter tests: every test runs on linear layers with and without bias, in FP32 and BF16."""
+"""Small models for the adapter tests, and the two tuners: what holds for one must hold for the other.
+
+Every test runs on linear layers with and without bias, in FP32 and BF16.
+"""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 
 import peft
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from sorsa import SorsaConfig
+from sorsa import OsoraConfig, OsoraModel, SorsaConfig, SorsaModel
 
 TARGETS = ["first", "last"]
 
@@ -35,18 +39,44 @@ def tolerance(dtype: torch.dtype) -> dict[str, float]:
 
 
 def train_a_little(model: PeftModel, x: Tensor, steps: int = 3) -> None:
-    """Move the active adapter visibly away from its start."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    """Move the active adapter visibly away from its start: every trained number by about 0.05 per step."""
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(steps):
         model(x).float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
 
-def adapt(base: nn.Module, **options: object) -> PeftModel:
-    """Wrap a copy of the base with a SORSA adapter of rank 4, decomposed exactly unless told otherwise."""
-    settings = {"r": 4, "target_modules": list(TARGETS), "decomposition": "exact", **options}
-    return get_peft_model(copy.deepcopy(base), SorsaConfig(**settings))
+@dataclasses.dataclass(frozen=True)
+class Tuner:
+    """One of our two methods: its classes, the names of its trained tensors, and the one that holds singular values."""
+
+    config_class: type[PeftConfig]
+    model_class: type
+    prefix: str
+    trained: tuple[str, ...]
+    values: str
+
+    def config(self, **options: object) -> PeftConfig:
+        """A configuration of rank 4 for the first and last layer, decomposed exactly unless told otherwise."""
+        return self.config_class(**{"r": 4, "target_modules": list(TARGETS), "decomposition": "exact", **options})
+
+    def adapt(self, base: nn.Module, **options: object) -> PeftModel:
+        """Wrap a copy of the base with an adapter."""
+        return get_peft_model(copy.deepcopy(base), self.config(**options))
+
+    def trained_size(self, m: int, n: int, r: int) -> int:
+        """Trainable parameters of one matrix (m, n)."""
+        return r * (m + n + 1) if self is SORSA else r + m
+
+
+SORSA = Tuner(SorsaConfig, SorsaModel, "sorsa_", ("U", "S", "Vt"), "sorsa_S")
+OSORA = Tuner(OsoraConfig, OsoraModel, "osora_", ("s", "o"), "osora_s")
+
+
+@pytest.fixture(params=[SORSA, OSORA], ids=["sorsa", "osora"])
+def tuner(request: pytest.FixtureRequest) -> Tuner:
+    return request.param
 
 
 @pytest.fixture(params=[True, False], ids=["bias", "no-bias"])
@@ -72,4 +102,4 @@ def x(dtype: torch.dtype) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _peft_is_registered() -> None:
-    assert "SORSA" in peft.PeftType.__members__
+    assert {"SORSA", "OSORA"} <= peft.PeftType.__members__.keys()

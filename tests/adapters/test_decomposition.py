@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sorsa.adapters import decomposition
-from sorsa.adapters.decomposition import decompose, difference_factors
+from sorsa.adapters.decomposition import decompose
 from sorsa.adapters.fingerprint import probe, same_base
 
 
@@ -86,18 +86,6 @@ def test_damaged_cache_is_said_and_made_again(tmp_path: Path, caplog: pytest.Log
         again = decompose(W, 4, "exact", cache=tmp_path)
     assert "damaged" in caplog.text and torch.equal(first.S, again.S)
     assert torch.equal(decompose(W, 4, "exact", cache=tmp_path).U, again.U)
-
-
-def test_difference_factors() -> None:
-    torch.manual_seed(0)
-    shapes = {"U": (7, 2), "S": (2,), "Vt": (2, 5)}
-    factors = {name + zero: torch.randn(shape).double() for name, shape in shapes.items() for zero in ("", "0")}
-    B, A = difference_factors(factors, 3.0)
-    expected = 3.0 * ((factors["U"] * factors["S"]) @ factors["Vt"] - (factors["U0"] * factors["S0"]) @ factors["Vt0"])
-    torch.testing.assert_close(B @ A, expected)
-    same = {name: factors[name.rstrip("0") + "0"] for name in factors}
-    B, A = difference_factors(same, 3.0)
-    assert (B @ A).abs().max() == 0  # step 0: exactly nothing
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1_000_003), (64, 64)])

@@ -11,36 +11,36 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from sorsa import SorsaConfig, SorsaModel
-
-from .conftest import TARGETS, Net, adapt, tolerance, train_a_little
+from .conftest import TARGETS, Net, Tuner, tolerance, train_a_little
 
 
-def test_the_tuner_is_ours_and_named(base: Net) -> None:
-    model = adapt(base)
-    assert isinstance(model.base_model, SorsaModel)
-    assert repr(model.base_model.model.first).startswith("sorsa.SorsaLinear(")
+def test_the_tuner_is_ours_and_named(tuner: Tuner, base: Net) -> None:
+    model = tuner.adapt(base)
+    assert isinstance(model.base_model, tuner.model_class)
+    method = tuner.prefix.rstrip("_")
+    assert repr(model.base_model.model.first).startswith(f"{method}.{method.capitalize()}Linear(")
     trainable, _ = model.get_nb_trainable_parameters()
-    assert trainable == 4 * (24 + 40 + 1) + 4 * (32 + 16 + 1)
+    assert trainable == tuner.trained_size(40, 24, 4) + tuner.trained_size(16, 32, 4)
 
 
-def test_saved_file_holds_what_defines_the_adapter_and_no_more(base: Net, tmp_path: Path) -> None:
-    adapt(base, svd_cache=str(tmp_path / "cache")).save_pretrained(tmp_path)
-    kinds = ("S", "S0", "U", "U0", "Vt", "Vt0", "probe")
-    expected = {f"base_model.model.{m}.sorsa_{kind}" for m in TARGETS for kind in kinds}
+def test_saved_file_holds_what_defines_the_adapter_and_no_more(tuner: Tuner, base: Net, tmp_path: Path) -> None:
+    tuner.adapt(base, svd_cache=str(tmp_path / "cache")).save_pretrained(tmp_path)
+    kinds = (*tuner.trained, "S0", "U0", "Vt0", "probe")
+    expected = {f"base_model.model.{m}.{tuner.prefix}{kind}" for m in TARGETS for kind in kinds}
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     assert set(tensors) == expected
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert (config["peft_type"], config["init_weights"], config["svd_cache"]) == ("SORSA", False, None)
+    method = tuner.prefix.rstrip("_").upper()
+    assert (config["peft_type"], config["init_weights"], config["svd_cache"]) == (method, False, None)
 
 
-@pytest.mark.parametrize("name", ["default", "other", "first", "sorsa"])
-def test_adapter_names(base: Net, x: Tensor, tmp_path: Path, name: str) -> None:
-    settings = SorsaConfig(r=4, target_modules=TARGETS)
+@pytest.mark.parametrize("name", ["default", "other", "first", "sorsa", "osora"])
+def test_adapter_names(tuner: Tuner, base: Net, x: Tensor, tmp_path: Path, name: str) -> None:
+    settings = tuner.config()
     model = get_peft_model(copy.deepcopy(base), settings, adapter_name=name)
     train_a_little(model, x)
     model.save_pretrained(tmp_path)
@@ -49,11 +49,11 @@ def test_adapter_names(base: Net, x: Tensor, tmp_path: Path, name: str) -> None:
     assert torch.equal(loaded(x), model(x))
 
 
-def test_two_adapters_are_independent_and_add_up(base: Net, x: Tensor, dtype: torch.dtype) -> None:
-    model = adapt(base)
+def test_two_adapters_are_independent_and_add_up(tuner: Tuner, base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = tuner.adapt(base)
     train_a_little(model, x)
     one = model(x)
-    model.add_adapter("b", SorsaConfig(r=3, target_modules=["last"], alpha=6.0, decomposition="exact"))
+    model.add_adapter("b", tuner.config(r=3, target_modules=["last"], alpha=6.0))
     assert torch.equal(model(x), one)
     assert not any(p.requires_grad for n, p in model.named_parameters() if n.endswith(".b"))
     model.set_adapter("b")
@@ -77,35 +77,35 @@ def test_two_adapters_are_independent_and_add_up(base: Net, x: Tensor, dtype: to
     torch.testing.assert_close(model.merge_and_unload()(x), both, **tolerance(dtype))
 
 
-def test_deleting_adapters(base: Net, x: Tensor) -> None:
-    model = adapt(base)
-    model.add_adapter("b", SorsaConfig(r=3, target_modules=TARGETS))
+def test_deleting_adapters(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base)
+    model.add_adapter("b", tuner.config(r=3))
     model.set_adapter("b")
     model.delete_adapter("b")
     assert model.active_adapters == ["default"]
     assert not [name for name in model.state_dict() if name.endswith(".b")]
     model.delete_adapter("default")
-    assert not [name for name in model.state_dict() if "sorsa_" in name]
+    assert not [name for name in model.state_dict() if tuner.prefix in name]
     assert torch.equal(model.base_model.model(x), base(x))
 
 
-def test_set_adapter_moves_requires_grad(base: Net) -> None:
-    model = adapt(base)
-    model.add_adapter("b", SorsaConfig(r=3, target_modules=TARGETS))
+def test_set_adapter_moves_requires_grad(tuner: Tuner, base: Net) -> None:
+    model = tuner.adapt(base)
+    model.add_adapter("b", tuner.config(r=3))
     model.set_adapter("b")
     assert {n.rsplit(".")[-1] for n, p in model.named_parameters() if p.requires_grad} == {"b"}
 
 
-def test_rank_pattern_and_exclude_modules(base: Net) -> None:
-    model = adapt(
+def test_rank_pattern_and_exclude_modules(tuner: Tuner, base: Net) -> None:
+    model = tuner.adapt(
         base, target_modules=["first", "middle", "last"], exclude_modules=["middle"], rank_pattern={"last": 2}
     )
-    ranks = {n.split(".")[2]: p.numel() for n, p in model.named_parameters() if "sorsa_S." in n}
+    ranks = {n.split(".")[2]: p.numel() for n, p in model.named_parameters() if f"{tuner.values}." in n}
     assert ranks == {"first": 4, "last": 2}
 
 
-def test_modules_to_save_are_trained_saved_and_loaded(base: Net, x: Tensor, tmp_path: Path) -> None:
-    model = adapt(base, modules_to_save=["middle"])
+def test_modules_to_save_are_trained_saved_and_loaded(tuner: Tuner, base: Net, x: Tensor, tmp_path: Path) -> None:
+    model = tuner.adapt(base, modules_to_save=["middle"])
     assert isinstance(model.base_model.model.middle, ModulesToSaveWrapper)
     train_a_little(model, x)
     model.save_pretrained(tmp_path)
@@ -115,11 +115,11 @@ def test_modules_to_save_are_trained_saved_and_loaded(base: Net, x: Tensor, tmp_
         assert torch.equal(model(x), base(x))
 
 
-def test_lora_trained_on_the_plain_base_still_fits_after_ours(base: Net, x: Tensor) -> None:
+def test_lora_trained_on_the_plain_base_still_fits_after_ours(tuner: Tuner, base: Net, x: Tensor) -> None:
     """PEFT's PiSSA changes the base, so that this fails there."""
     lora = get_peft_model(copy.deepcopy(base), LoraConfig(r=2, target_modules=TARGETS, init_lora_weights=False))
     expected, weights = lora(x), get_peft_model_state_dict(lora)
-    model = adapt(base)
+    model = tuner.adapt(base)
     train_a_little(model, x)
     again = get_peft_model(model.unload(), LoraConfig(r=2, target_modules=TARGETS))
     again.load_state_dict({k.replace(".weight", ".default.weight"): v for k, v in weights.items()}, strict=False)
@@ -127,20 +127,20 @@ def test_lora_trained_on_the_plain_base_still_fits_after_ours(base: Net, x: Tens
 
 
 @pytest.mark.parametrize("autocast_adapter_dtype", [True, False])
-def test_factors_stay_fp32(base: Net, x: Tensor, autocast_adapter_dtype: bool) -> None:
-    config = SorsaConfig(r=4, target_modules=TARGETS)
+def test_factors_stay_fp32(tuner: Tuner, base: Net, x: Tensor, autocast_adapter_dtype: bool) -> None:
+    config = tuner.config()
     model = get_peft_model(copy.deepcopy(base), config, autocast_adapter_dtype=autocast_adapter_dtype)
-    assert {p.dtype for n, p in model.named_parameters() if "sorsa_" in n} == {torch.float32}
+    assert {p.dtype for n, p in model.named_parameters() if tuner.prefix in n} == {torch.float32}
     assert model(x).dtype is x.dtype
 
 
-def test_casting_the_whole_model_keeps_working(base: Net, x: Tensor) -> None:
-    model = adapt(base).to(torch.bfloat16)
+def test_casting_the_whole_model_keeps_working(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base).to(torch.bfloat16)
     torch.testing.assert_close(model(x.bfloat16()).float(), base(x).float(), **tolerance(torch.bfloat16))
 
 
-def test_autocast(base: Net, x: Tensor, dtype: torch.dtype) -> None:
-    model = adapt(base)
+def test_autocast(tuner: Tuner, base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = tuner.adapt(base)
     with torch.autocast("cpu", torch.bfloat16):
         output, expected = model(x), base(x)
     assert output.dtype is expected.dtype is torch.bfloat16
@@ -148,15 +148,15 @@ def test_autocast(base: Net, x: Tensor, dtype: torch.dtype) -> None:
     torch.testing.assert_close(model(x), base(x), **tolerance(dtype))  # the working copy follows the type
 
 
-def test_dropout_acts_in_training_only(base: Net, x: Tensor, dtype: torch.dtype) -> None:
-    model = adapt(base, dropout=0.5)
+def test_dropout_acts_in_training_only(tuner: Tuner, base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = tuner.adapt(base, dropout=0.5)
     torch.testing.assert_close(model.eval()(x), base(x), **tolerance(dtype))
     torch.manual_seed(0)
     assert (model.train()(x) - base(x)).abs().max() > 1e-2
 
 
-def test_plain_path_agrees_with_the_fused_one(base: Net, x: Tensor, dtype: torch.dtype) -> None:
-    model = adapt(base)
+def test_plain_path_agrees_with_the_fused_one(tuner: Tuner, base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = tuner.adapt(base)
     train_a_little(model, x)
     fused = model(x)
     handle = model.base_model.model.first.base_layer.register_forward_hook(lambda *_: None)
@@ -165,19 +165,19 @@ def test_plain_path_agrees_with_the_fused_one(base: Net, x: Tensor, dtype: torch
     assert torch.equal(model(x), fused)
 
 
-def test_in_place_writes_to_factors_take_effect(base: Net, x: Tensor) -> None:
+def test_in_place_writes_to_factors_take_effect(tuner: Tuner, base: Net, x: Tensor) -> None:
     """Nothing trainable is cached: even `.data` writes, which no version counter sees, change the next output."""
-    model = adapt(base)
+    model = tuner.adapt(base)
     before = model(x)
-    model.base_model.model.last.sorsa_S["default"].data.mul_(2)
+    getattr(model.base_model.model.last, tuner.values)["default"].data.mul_(2)
     assert (model(x) - before).abs().max() > 1e-2
 
 
-def test_deepcopy_and_state_dict_round_trip(base: Net, x: Tensor) -> None:
-    model = adapt(base)
+def test_deepcopy_and_state_dict_round_trip(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base)
     train_a_little(model, x)
     assert torch.equal(copy.deepcopy(model)(x), model(x))
-    other = adapt(base)
+    other = tuner.adapt(base)
     other(x)  # fills the residual's cache, which loading must replace
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(x), model(x))
@@ -189,12 +189,13 @@ def changed_weight(model: PeftModel) -> None:
 
 
 def changed_start(model: PeftModel) -> None:
-    model.base_model.model.last.sorsa_S0["default"].mul_(2)
+    model.base_model.model.last._stored("S0")["default"].mul_(2)
 
 
 def replaced_start(model: PeftModel) -> None:
     layer = model.base_model.model.last
-    layer.sorsa_U0["default"] = 2 * layer.sorsa_U0["default"]
+    initial = layer._stored("U0")
+    initial["default"] = 2 * initial["default"]
 
 
 def loaded_state(model: PeftModel) -> None:
@@ -206,9 +207,11 @@ def cast(model: PeftModel) -> None:
 
 
 @pytest.mark.parametrize("change", [changed_weight, changed_start, replaced_start, loaded_state, cast])
-def test_the_residual_follows_what_it_is_made_of(base: Net, x: Tensor, change: Callable[[PeftModel], None]) -> None:
+def test_the_residual_follows_what_it_is_made_of(
+    tuner: Tuner, base: Net, x: Tensor, change: Callable[[PeftModel], None]
+) -> None:
     """A model that has computed before a change must give what one without a working copy gives after it."""
-    model = adapt(base)
+    model = tuner.adapt(base)
     model(x)
     change(model)
     fresh = copy.deepcopy(model)
@@ -218,36 +221,36 @@ def test_the_residual_follows_what_it_is_made_of(base: Net, x: Tensor, change: C
     assert torch.equal(model(x), fresh(x))
 
 
-def test_training_goes_on_after_inference_mode(base: Net, x: Tensor) -> None:
-    model = adapt(base)
+def test_training_goes_on_after_inference_mode(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base)
     with torch.inference_mode():
         model(x)
     model(x).sum().backward()
     with torch.inference_mode():
-        assert torch.equal(adapt(base)(x), model(x))
+        assert torch.equal(tuner.adapt(base)(x), model(x))
 
 
 @pytest.mark.parametrize("shape", [(0, 24), (2, 0, 24)])
-def test_no_tokens(base: Net, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_no_tokens(tuner: Tuner, base: Net, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     empty = torch.zeros(shape, dtype=dtype)
-    assert adapt(base)(empty).shape == base(empty).shape
+    assert tuner.adapt(base)(empty).shape == base(empty).shape
 
 
-def test_a_trained_base_weight_gets_its_gradient(base: Net, x: Tensor) -> None:
-    model = adapt(base)
+def test_a_trained_base_weight_gets_its_gradient(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base)
     weight = model.base_model.model.first.base_layer.weight
     weight.requires_grad_()
     model(x).sum().backward()
     assert weight.grad is not None and weight.grad.abs().max() > 0
 
 
-def test_merging_does_not_reach_a_tied_weight(base: Net, x: Tensor) -> None:
+def test_merging_does_not_reach_a_tied_weight(tuner: Tuner, base: Net, x: Tensor) -> None:
     twin = torch.nn.Linear(24, 40, bias=False)
     twin.weight = base.first.weight
     tied = torch.nn.ModuleDict({"first": base.first, "twin": twin})
-    model = get_peft_model(tied, SorsaConfig(r=4, target_modules=["first"]))
+    model = get_peft_model(tied, tuner.config(target_modules=["first"]))
     before = twin.weight.clone()
-    model.base_model.model["first"].sorsa_S["default"].data.mul_(2)
+    getattr(model.base_model.model["first"], tuner.values)["default"].data.mul_(2)
     model.merge_adapter()
     assert torch.equal(twin.weight, before)
     assert not torch.equal(model.base_model.model["first"].base_layer.weight, before)
@@ -255,8 +258,8 @@ def test_merging_does_not_reach_a_tied_weight(base: Net, x: Tensor) -> None:
     assert model.base_model.model["first"].base_layer.weight is twin.weight
 
 
-def test_casting_while_merged(base: Net, x: Tensor) -> None:
-    model = adapt(base)
+def test_casting_while_merged(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base)
     model.merge_adapter()
     model.double()
     model.unmerge_adapter()
@@ -264,8 +267,8 @@ def test_casting_while_merged(base: Net, x: Tensor) -> None:
     torch.testing.assert_close(model(x.double()), copy.deepcopy(base).double()(x.double()))
 
 
-def test_delta_weight_is_fp32_under_autocast(base: Net, x: Tensor) -> None:
-    model = adapt(base)
+def test_delta_weight_is_fp32_under_autocast(tuner: Tuner, base: Net, x: Tensor) -> None:
+    model = tuner.adapt(base)
     train_a_little(model, x)
     layer = model.base_model.model.first
     expected = layer.get_delta_weight("default")
@@ -273,66 +276,13 @@ def test_delta_weight_is_fp32_under_autocast(base: Net, x: Tensor) -> None:
         assert torch.equal(layer.get_delta_weight("default"), expected)
 
 
-def test_compiled(base: Net, x: Tensor, dtype: torch.dtype) -> None:
-    model = adapt(base)
+def test_compiled(tuner: Tuner, base: Net, x: Tensor, dtype: torch.dtype) -> None:
+    model = tuner.adapt(base)
     train_a_little(model, x)
     torch.testing.assert_close(torch.compile(model, backend="aot_eager")(x), model(x), **tolerance(dtype))
 
 
-def test_overlapping_rank_patterns_reload(base: Net, x: Tensor, tmp_path: Path) -> None:
-    model = adapt(base, rank_pattern={"last": 2, "l.st": 3})
+def test_overlapping_rank_patterns_reload(tuner: Tuner, base: Net, x: Tensor, tmp_path: Path) -> None:
+    model = tuner.adapt(base, rank_pattern={"last": 2, "l.st": 3})
     model.save_pretrained(tmp_path)
     assert torch.equal(PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)(x), model(x))
-
-
-def test_a_file_with_missing_tensors_is_refused(base: Net, tmp_path: Path) -> None:
-    adapt(base).save_pretrained(tmp_path)
-    file = tmp_path / "adapter_model.safetensors"
-    tensors = load_file(file)
-    del tensors["base_model.model.last.sorsa_U"]
-    save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"file lacks 1 tensors, the first is .*last\.sorsa_U"):
-        PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
-
-
-def test_fp8_weights_are_refused() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4)).to(torch.float8_e4m3fn)
-    with pytest.raises(TypeError, match="weights of 16 bits or more; 0 is Linear"):
-        get_peft_model(model, SorsaConfig(target_modules=["0"]))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"r": 0}, "rank r must be at least 1, got 0"),
-        ({"r": -3}, "rank r must be at least 1, got -3"),
-        ({"rank_pattern": {"last": 0}}, "rank last must be at least 1, got 0"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
-        ({"alpha": 0.0}, "alpha must be positive or None, got 0.0"),
-        ({"decomposition": "qr"}, "decomposition must be 'exact' or 'randomized', got 'qr'"),
-    ],
-)
-def test_bad_config(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SorsaConfig(**options)
-
-
-def test_bad_rank_type() -> None:
-    with pytest.raises(TypeError, match=r"rank r must be an integer, got 2\.5"):
-        SorsaConfig(r=2.5)
-
-
-def test_rank_above_the_smaller_side() -> None:
-    with pytest.raises(ValueError, match=r"first: rank 25 exceeds the smaller side of a weight \(40, 24\): at most 24"):
-        adapt(Net(), r=25, target_modules=["first"])
-
-
-def test_no_module_matched() -> None:
-    with pytest.raises(ValueError, match=r"Target modules .* not found in the base model"):
-        adapt(Net(), target_modules=["q_proj"])
-
-
-def test_only_linear_layers() -> None:
-    model = torch.nn.Sequential(torch.nn.Embedding(4, 4))
-    with pytest.raises(TypeError, match=r"SORSA adapts torch.nn.Linear .* 0 is Embedding"):
-        get_peft_model(model, SorsaConfig(target_modules=["0"]))

@@ -22,7 +22,7 @@ from sorsa import (
     regularizer_value,
 )
 
-from .conftest import Net, adapt
+from .conftest import OSORA, SORSA, Net
 
 PAPER_LR, PAPER_GAMMA = 3e-5, 4e-4
 
@@ -30,7 +30,7 @@ PAPER_LR, PAPER_GAMMA = 3e-5, 4e-4
 def disturbed(dtype: torch.dtype = torch.float64, **options: Any) -> PeftModel:
     """A SORSA model whose factors are no longer orthonormal."""
     torch.manual_seed(0)
-    model = adapt(Net(), **options).to(dtype)
+    model = SORSA.adapt(Net(), **options).to(dtype)
     for name, p in model.named_parameters():
         if "sorsa_" in name:
             p.data += 0.1 * torch.randn_like(p)
@@ -65,7 +65,7 @@ def test_closed_form_gradient_equals_autograds(form: str, targets: list[str]) ->
 
 
 def test_square_factors_are_not_transposed() -> None:
-    model = adapt(nn.Sequential(nn.Linear(6, 6)), target_modules=["0"], r=6).double()
+    model = SORSA.adapt(nn.Sequential(nn.Linear(6, 6)), target_modules=["0"], r=6).double()
     for p in model.parameters():
         p.data += 0.1 * torch.randn_like(p)
     twin = copy.deepcopy(model)
@@ -94,12 +94,12 @@ def test_gradient_is_added_to_what_is_there_and_measuring_adds_nothing() -> None
 
 @pytest.mark.parametrize("form", ["frobenius", "squared"])
 def test_orthonormal_factors_get_no_noticeable_gradient_and_no_nan(form: str) -> None:
-    model = adapt(Net()).double()
+    model = SORSA.adapt(Net()).double()
     add_regularizer_gradient(model, 1.0, form)
     for name, p in model.named_parameters():
         if p.grad is not None:
             assert torch.isfinite(p.grad).all(), name
-    exactly = adapt(nn.Sequential(nn.Linear(3, 3, bias=False)), target_modules=["0"], r=3)
+    exactly = SORSA.adapt(nn.Sequential(nn.Linear(3, 3, bias=False)), target_modules=["0"], r=3)
     for name, p in exactly.named_parameters():
         if "sorsa_U" in name or "sorsa_Vt" in name:
             p.data = torch.eye(3)
@@ -122,6 +122,7 @@ def test_strength_of_the_named_scalings() -> None:
         (lambda: OrthonormalCallback(gamma=-1), "gamma must be at least 0"),
         (lambda: OrthonormalCallback(scaling="papr"), "scaling must be"),
         (lambda: add_regularizer_gradient(Net(), 1.0), "no trainable SORSA factors"),
+        (lambda: add_regularizer_gradient(OSORA.adapt(Net()), 1.0), "no trainable SORSA factors"),
         (lambda: add_regularizer_gradient(Net(), 1.0, "l2"), "form must be"),
     ],
 )
