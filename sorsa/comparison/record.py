@@ -157,7 +157,7 @@ def table(record: dict[str, Any]) -> str:
 
 def _row(method: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of one method."""
-    test, runs = method["test"], method["runs"]
+    runs = method["runs"]
     steps = [run["seconds_per_step"] for run in runs if run["seconds_per_step"]]
     gpu, host = ([run[key] for run in runs if run[key]] for key in ("peak_gpu_bytes", "peak_host_bytes"))
     peak = max(gpu or host, default=None)
@@ -166,10 +166,18 @@ def _row(method: dict[str, Any]) -> tuple[str, ...]:
         _cell(method["trainable_parameters"], "{:,}"),
         _cell(method["lr"], "{:g}"),
         _cell(method["validation_accuracy"], "{:.1%}"),
-        f"{test['mean']:.1%} +- {_cell(test['sd'], '{:.1%}')} (n = {test['n']})" if test else "-",
+        _cell_of_test(method["test"]),
         _cell(statistics.fmean(steps) if steps else None, "{:.3f}"),
         _cell(peak / _GB if peak else None, "{:.2f} GB " + ("GPU" if gpu else "host")),
     )
+
+
+def _cell_of_test(test: dict[str, Any] | None) -> str:
+    """Return mean, standard deviation (one run has none) and number of runs."""
+    if test is None:
+        return "-"
+    deviation = "" if test["sd"] is None else f" +- {test['sd']:.1%}"
+    return f"{test['mean']:.1%}{deviation} (n = {test['n']})"
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -82,6 +82,11 @@ def test_the_table(bench, capsys) -> None:
     assert lines[3] == "record: out/comparison-d/comparison.json"
 
 
+def test_one_seed_has_no_deviation(bench, capsys) -> None:
+    bench.compare(bench.write("d"), seeds=1)
+    assert " 50.0% (n = 1) " in capsys.readouterr().out
+
+
 def test_the_record_is_there_after_every_run(bench) -> None:
     bench.plan(fail_at=6)  # d's grid is complete, its winner not yet tested
     file = bench.write("d", lr_grid=GRID)

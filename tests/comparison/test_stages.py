@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -79,3 +80,24 @@ def test_two_comparisons_in_one_folder(bench) -> None:
             bench.compare(file, seeds=1)
         bench.compare(file, seeds=1, name="other")
     bench.compare(file, seeds=1)
+
+
+def test_a_stage_outlives_a_killed_comparison_and_keeps_the_folder(tmp_path) -> None:
+    """kill -9 leaves the running stage alone; a second comparison must not write into its folder."""
+    code = f"""
+import sys
+from pathlib import Path
+from sorsa.comparison.stages import Stages
+with Stages(Path({str(tmp_path)!r}), ["none"], announce=print) as stages:
+    stages._in_child([sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"],
+                     Path({str(tmp_path / "log")!r}))
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as comparison:
+        log = tmp_path / "log"
+        while not (log.is_file() and log.read_text().endswith("\n") and log.read_text().count("\n") == 2):
+            assert comparison.poll() is None
+            time.sleep(0.02)
+        comparison.kill()
+    with pytest.raises(UsageError, match="a stage that it left running"), Stages(tmp_path, ["none"], announce=print):
+        pass
+    os.kill(int(log.read_text().splitlines()[1]), signal.SIGKILL)
