@@ -16,10 +16,11 @@ from sorsa.config import RunConfig
 from sorsa.config_files import load_config
 from sorsa.config_values import check_benchmark, check_name
 from sorsa.errors import UsageError
-from sorsa.evaluation import find_benchmark
+from sorsa.evaluation import BENCHMARKS, find_benchmark
 from sorsa.evaluation.benchmark import Question
 
 SEEDS = 5  # enough for a standard deviation that means something, few enough for an evening
+NO_BENCHMARK = f"test_dataset is missing: write one of {', '.join(BENCHMARKS)} into the YAML"
 FLAGS = ("compare", "seeds", "run_path", "name")
 # What has to be the same for scores to be comparable: the model, the data, the tokens seen, the test.
 SAME = ("model", "revision", "tokenizer", "rwkv", "train_dataset", "split", "length", "truncation")
@@ -89,7 +90,7 @@ def _common_name(names: Sequence[str]) -> str:
 def _check_comparable(configs: Sequence[RunConfig]) -> None:
     """Refuse configurations whose scores could not be compared, or that lack what a comparison needs."""
     for config in configs:
-        problems = check_benchmark(config.test_dataset)
+        problems = check_benchmark(config.test_dataset) if config.test_dataset else [NO_BENCHMARK]
         if config.lr_grid and not config.valid_file:
             problems.append(
                 "valid_file is missing: lr_grid needs questions to choose the learning rate on, other than the test's"
