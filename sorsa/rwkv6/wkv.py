@@ -86,8 +86,11 @@ def chunked(
     T = r.shape[1]
     L = min(chunk, 1 << (T - 1).bit_length())
 
-    def in_chunks(x: Tensor) -> Tensor:  # (B, T, H, N) -> (B, H, T / L, L, N); zeros after the end change nothing
-        return F.pad(x.transpose(1, 2), (0, 0, 0, -T % L)).unflatten(2, (-1, L)).contiguous()
+    def in_chunks(x: Tensor) -> Tensor:  # (B, T, H, N) -> (B, H, T / L, L, N)
+        x = x.transpose(1, 2)
+        if T % L:
+            x = F.pad(x, (0, 0, 0, -T % L))  # zeros after the end change nothing
+        return x.unflatten(2, (-1, L)).contiguous()
 
     y, s = _Chunked.apply(in_chunks(r), in_chunks(k), in_chunks(v), in_chunks(lw), u, s)
     return y.flatten(2, 3)[:, :, :T].transpose(1, 2), s
@@ -112,8 +115,7 @@ class _Chunked(torch.autograd.Function):
             w = torch.exp(lw)
             R, K, D, A, levels = _climb(r, k, w, u, keep=True)
             S, _ = _scan(D, K.mT @ v, s)
-            dS, ds = _scan(D.flip(2), (R.mT @ dy).flip(2), ds)  # the same recurrence, from the end to the start
-            dS = dS.flip(2)
+            dS, ds = _scan(D, R.mT @ dy, ds, backwards=True)
             dA = dy @ v.mT
             dv = (A.mT @ dy).add_(K @ dS)
             dr, dk, dw = _descend(dy @ S.mT, v @ dS.mT, (dS * S).sum(-1), dA, levels)
@@ -177,13 +179,23 @@ def _descend(
     return dR, dK, dD
 
 
-def _scan(D: Tensor, added: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state before every chunk (B, H, chunks, N, N) and after the last, for `S <- diag(D) S + added`."""
-    before = []
-    for i in range(D.shape[2]):
-        before.append(s)
+def _scan(D: Tensor, added: Tensor, s: Tensor, backwards: bool = False) -> tuple[Tensor, Tensor]:
+    """Apply `S <- diag(D) S + added` chunk by chunk.
+
+    Args:
+        D: (B, H, chunks, N).
+        added: (B, H, chunks, N, N).
+        s: The state to begin with (B, H, N, N).
+        backwards: Whether to go from the last chunk to the first.
+
+    Returns:
+        The state that met each chunk (B, H, chunks, N, N), and the one after all of them.
+    """
+    met = []
+    for i in reversed(range(D.shape[2])) if backwards else range(D.shape[2]):
+        met.append(s)
         s = torch.addcmul(added[:, :, i], D[:, :, i].unsqueeze(-1), s)
-    return torch.stack(before, dim=2), s
+    return torch.stack(met[::-1] if backwards else met, dim=2), s
 
 
 def _pairs(x: Tensor, half: int) -> Tensor:
