@@ -59,7 +59,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="run.py",
         usage="python run.py --name NAME (--train | --merge | --test | --export-lora | --plan) [settings]\n"
-        "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR]\n"
+        "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR] [--name NAME]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,

@@ -10,6 +10,10 @@ class UsageError(ValueError):
     """Bad input. The message names the thing, the value received, what would be right, and the next step."""
 
 
+class Diverged(UsageError):
+    """Training led to a loss that is no finite number: the settings were bad, the program and the data may be fine."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'? Known: a, b.` for an unknown word, to append to an error message.
 

@@ -25,7 +25,8 @@ comparison.json:
     methods [           in the order of the command
         config, file, peft, rank (null where the method has none), trainable_parameters, total_parameters
         grid [          empty without lr_grid; ascending
-            lr, gamma (null: the method has none), run, validation {correct, total, accuracy, interval_95} | null
+            lr, gamma (null: the method has none), run, validation {correct, total, accuracy, interval_95} | null,
+            diverged (its loss was no finite number any more: it cannot win)
         ]
         lr, gamma, validation_accuracy      of the winner; null until the grid is complete
         runs [          one per seed, ascending
@@ -47,6 +48,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sorsa.errors import UsageError
 
 if TYPE_CHECKING:
     from sorsa.comparison.runs import Method, Run
@@ -110,6 +113,11 @@ def _run_method(method: Method, stages: Stages, done: Callable[[int], None]) -> 
                 if other is not best:
                     other.discard_merged()
             done(1 if len(tried) > 1 else 0)  # the best one, whichever it is, is still to be tested
+        if best is None:
+            raise UsageError(
+                f"configuration {method.config.name!r}: training diverged with every learning rate of lr_grid = "
+                f"{method.config.lr_grid}; give it smaller ones"
+            )
     for run in method.runs():
         stages.test(run)
         run.discard_merged()

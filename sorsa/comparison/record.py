@@ -99,7 +99,13 @@ def _method_facts(method: Method) -> dict[str, Any]:
 def _candidate_facts(run: Run) -> dict[str, Any]:
     """Return the entry of one learning rate of a grid."""
     validation = _score(run.validation_result())
-    return {"lr": run.config.lr, "gamma": _gamma(run), "run": run.name, "validation": validation}
+    return {
+        "lr": run.config.lr,
+        "gamma": _gamma(run),
+        "run": run.name,
+        "validation": validation,
+        "diverged": run.diverged,
+    }
 
 
 def _run_facts(run: Run) -> dict[str, Any]:

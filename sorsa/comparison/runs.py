@@ -53,6 +53,11 @@ class Run:
         return self.folder.read_record().get("status") == "finished"
 
     @property
+    def diverged(self) -> bool:
+        """Whether the training ended with a loss that is no finite number."""
+        return self.folder.read_record().get("status") == "diverged"
+
+    @property
     def merged(self) -> bool:
         """Whether the merged model is there; it is written whole or not at all."""
         return (self.folder.merged / "config.json").is_file()
@@ -133,13 +138,14 @@ class Method:
             candidates: Ascending by `lr`.
 
         Returns:
-            The best one; None while one of them has not been validated.
+            The best one; None while one of them has neither been validated nor diverged, and where all diverged.
         """
-        results = [run.validation_result() for run in candidates]
-        if None in results:
+        usable = [run for run in candidates if not run.diverged]
+        results = [run.validation_result() for run in usable]
+        if not usable or None in results:
             return None
         accuracies = [result["accuracy"] for result in results]
-        return candidates[accuracies.index(max(accuracies))]  # index finds the first, so the smallest lr
+        return usable[accuracies.index(max(accuracies))]  # index finds the first, so the smallest lr
 
     def runs(self) -> list[Run]:
         """Return the runs to test, one per seed; none while the learning rate is not chosen."""

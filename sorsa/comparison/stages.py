@@ -66,10 +66,16 @@ class Stages:
         self._lock.close()
 
     def validate(self, run: Run) -> None:
-        """Bring a run to its score on the validation questions."""
-        if run.validation_result() is not None:
+        """Bring a run to its score on the validation questions; a training that diverges is left without one."""
+        if run.validation_result() is not None or run.diverged:
             return
-        self._make_merged(run)
+        try:
+            self._make_merged(run)
+        except UsageError as error:
+            if not run.diverged:
+                raise
+            logger.warning("\n%s; this learning rate is left out", error)
+            return
         link = run.validation.merged  # --test looks for the model in the folder it writes to
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sorsa.errors import UsageError
+from sorsa.errors import Diverged, UsageError
 from sorsa.files import write_whole
 from sorsa.training.checkpoints import mark_complete
 
@@ -64,12 +64,12 @@ class MetricsWriter(TrainerCallback):
         """Append the row of the step just done.
 
         Raises:
-            UsageError: The loss is not a finite number: going on would only destroy the adapter.
+            Diverged: The loss is not a finite number: going on would only destroy the adapter.
         """
         if "loss" not in logs:  # the Trainer's closing summary
             return
         if not math.isfinite(logs["loss"]):
-            raise UsageError(
+            raise Diverged(
                 f"the loss is {logs['loss']} at step {state.global_step}: training diverged; lower --lr or --gamma, or "
                 "use bf16 or fp32 instead of fp16, and start anew with --overwrite"
             )

@@ -22,7 +22,7 @@ from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArg
 from sorsa import trained_weights
 from sorsa.data import load_training_set
 from sorsa.data.collate import ResponseCollator
-from sorsa.errors import UsageError
+from sorsa.errors import Diverged, UsageError
 from sorsa.files import whole_directory
 from sorsa.methods import find_method
 from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_tokenizer, make_savable
@@ -92,6 +92,8 @@ def run_training(config: RunConfig) -> None:
         folder.update_record(status="interrupted")
         raise
     except Exception as error:
+        if main and isinstance(error, Diverged):
+            folder.update_record(status="diverged")
         if main:
             _explain_failure(error, folder, trainer.state.global_step)
         raise

@@ -1,7 +1,8 @@
 """Stands in for run.py in the tests of --compare: writes what a stage leaves, in milliseconds, as stub.json says.
 
 stub.json (in the working directory): `accuracy` {"validate" | "test": {"LR" or "LR SEED": share}}, `fail_at` (the call,
-counted from 0, that fails once), `wait_at` (the call that waits for Ctrl-C once), `how` (how the failing call ends).
+counted from 0, that fails once), `wait_at` (the call that waits for Ctrl-C once), `how` (how the failing call ends),
+`diverge` (learning rates whose training leaves a record that says so, and fails).
 Every call is noted in calls.jsonl.
 """
 
@@ -53,6 +54,10 @@ def work(flags: argparse.Namespace, plan: dict) -> str:
     """Leave what the stage leaves and return its name."""
     config = yaml.safe_load((Path(flags.config_dir) / f"{flags.name}.yaml").read_text())
     folder = Path(flags.run_path or config["run_path"]) / flags.name
+    if flags.train and config["lr"] in plan.get("diverge", []):
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text('{"status": "diverged"}')
+        sys.exit("error: the loss is nan at step 3")
     if flags.train:
         for name in ("adapter", "checkpoints"):
             (folder / name).mkdir(parents=True)

@@ -34,6 +34,24 @@ def test_of_equals_the_smaller_learning_rate_wins(bench) -> None:
     assert record["methods"][0]["lr"] == 0.002
 
 
+def test_a_learning_rate_that_diverges_is_left_out(bench) -> None:
+    bench.plan(diverge=[0.004])
+    record = bench.compare(bench.write("d", lr_grid=GRID), seeds=1)
+    method = record["methods"][0]
+    assert (method["lr"], record["status"]) == (0.002, "finished")
+    assert [(entry["lr"], entry["diverged"]) for entry in method["grid"]] == [(0.002, False), (0.004, True)]
+    assert bench.calls() == [f"{stage} d-lr0.002-seed42" for stage in ("train", "merge", "validate", "test")]
+
+
+def test_every_learning_rate_diverges(bench) -> None:
+    bench.plan(diverge=GRID)
+    message = (
+        r"configuration 'd': training diverged with every learning rate of lr_grid = \[0.004, 0.002\]; give it small"
+    )
+    with pytest.raises(UsageError, match=message):
+        bench.compare(bench.write("d", lr_grid=GRID), seeds=1)
+
+
 def test_the_test_split_has_no_say(bench) -> None:
     """Earlier test results of the grid's runs favour the other learning rate, one is not even readable."""
     bench.plan(accuracy={"validate": {"0.002": 0.75, "0.004": 0.25}, "test": {"0.002": 0.0, "0.004": 1.0}})

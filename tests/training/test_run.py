@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from sorsa.errors import UsageError
+from sorsa.errors import Diverged, UsageError
 from sorsa.models import load_base_model, load_tokenizer
 from sorsa.run_folder import RunFolder
 from sorsa.training import run, train
@@ -254,6 +254,16 @@ def test_full_gpu(tiny_config, during):
     during(2, full)
     with pytest.raises(UsageError, match=r"the GPU's memory is full at step 2: halve --batch-size and double --accum"):
         train(tiny_config())
+
+
+def test_a_diverged_run_says_so_in_its_record(tiny_config, during):
+    def diverge():
+        raise Diverged("the loss is nan at step 2")
+
+    during(2, diverge)
+    with pytest.raises(Diverged, match="the loss is nan at step 2"):
+        train(tiny_config())
+    assert _folder(tiny_config()).read_record()["status"] == "diverged"
 
 
 def test_defects_keep_their_traceback(tiny_config, during):
