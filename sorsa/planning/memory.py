@@ -41,13 +41,12 @@ def plan_memory(model: nn.Module, counts: Counts, config: RunConfig) -> dict[str
         "gradients": counts.trainable_bytes,
         "optimizer_state": 2 * counts.trainable_bytes,  # AdamW: two moments
     }
-    # AdamW's fast path makes one more copy of what it updates, when the activations are gone
-    total = {
-        key: max(sum(step.peak.values()), counts.trainable_bytes) + sum(fixed.values()) for key, step in steps.items()
-    }
+    copy = counts.trainable_bytes  # AdamW's fast path makes one of what it updates, when the activations are gone
+    total = {key: max(sum(step.peak.values()), copy) + sum(fixed.values()) for key, step in steps.items()}
     return {
         "bytes": {
             **fixed,
+            "optimizer_step": copy,
             "activations": {
                 name: {"kept": steps[key].kept, "peak": steps[key].peak} if steps else None
                 for key, name in CHECKPOINTING.items()

@@ -7,9 +7,9 @@ from typing import Any
 from sorsa.planning.memory import CHECKPOINTING
 
 WIDTH = 34  # of the first column
-KEPT = {
+TRACED = {
     "activations": "activations",
-    "weight_copies": "weights, compute type",
+    "weight_copies": "copies of weights, compute type",
     "logits": "logits and loss",
 }
 FIXED = {
@@ -78,11 +78,12 @@ def _schedule(plan: dict[str, Any]) -> list[str]:
 def _memory(plan: dict[str, Any]) -> list[str]:
     """Return the sections on memory and disk."""
     sizes, modes = plan["bytes"], list(CHECKPOINTING.values())
-    lines = ["", f"{'memory, GB of 1e9 bytes':{WIDTH + 2}}{'':>16}{'checkpointing':>16}"]
+    lines = ["", f"{'memory, GB of 1e9 bytes':{WIDTH + 2}}{'':>16}{'checkpointing':>16}"]  # with gradient checkpointing
     lines += [_row(label, *[_gb(sizes[key])] * 2) for key, label in FIXED.items() if sizes[key]]
     traced = [sizes["activations"][mode] for mode in modes]
     if all(traced):
-        lines += [_row(f"{label}, at the peak", *(_gb(t["peak"][key]) for t in traced)) for key, label in KEPT.items()]
+        lines += [_row(label, *(_gb(step["peak"][key]) for step in traced)) for key, label in TRACED.items()]
+        lines.append(_row("or, in their place, AdamW's step", *[_gb(sizes["optimizer_step"])] * 2))
         lines.append(_row("most at a time", *(_gb(sizes["total"][mode]) for mode in modes)))
     for size, fits in plan["fits"].items():
         lines.append(_row(f"fits in {size} GB", *({True: "yes", False: "no"}.get(fits[m], "?") for m in modes)))

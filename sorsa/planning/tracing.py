@@ -102,7 +102,7 @@ def trace_step(model: nn.Module, batch: tuple[int, int], dtype: torch.dtype) -> 
 
     Args:
         model: The adapted model on the meta device.
-        batch: Samples and tokens of each, (B, T), without padding.
+        batch: Samples and tokens of each, (B, T). The attention mask is counted as for a batch with some padding.
         dtype: Compute type of autocast; FP32 means none.
 
     Returns:
@@ -157,7 +157,7 @@ def _step(model: nn.Module, ids: Tensor, dtype: torch.dtype, counter: StorageCou
 
 def _loss(model: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        return model(input_ids=ids, labels=ids).loss
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
 
 
 @contextlib.contextmanager
