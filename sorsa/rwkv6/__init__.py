@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-# Our own type: "rwkv" is transformers' RWKV-4, "rwkv6" belongs to flash-linear-attention, whose layout differs.
+# Our own type: "rwkv" is transformers' RWKV-4, and flash-linear-attention has a "rwkv6" of another layout.
 MODEL_TYPE = "rwkv6_finch"
+PUBLISHED_MODEL_TYPE = "rwkv6"
 
 # The paper's fourth model, as arguments of Rwkv6Config: 7,635,746,816 parameters in 902 tensors.
 RWKV6_7B: dict[str, Any] = {
@@ -24,13 +25,18 @@ RWKV6_7B: dict[str, Any] = {
 
 
 def register_rwkv6() -> None:
-    """Let AutoConfig, AutoModelForCausalLM and AutoTokenizer know RWKV6; calling it again changes nothing."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    """Let AutoConfig, AutoModelForCausalLM and AutoTokenizer know RWKV6; calling it again changes nothing.
 
-    from sorsa.rwkv6.configuration import Rwkv6Config
+    Published directories are read too, unless flash-linear-attention has registered their model type before.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from sorsa.rwkv6.configuration import PublishedRwkv6Config, Rwkv6Config
     from sorsa.rwkv6.modeling import Rwkv6ForCausalLM
     from sorsa.rwkv6.tokenizer import Rwkv6Tokenizer
 
     AutoConfig.register(MODEL_TYPE, Rwkv6Config, exist_ok=True)
+    if PUBLISHED_MODEL_TYPE not in CONFIG_MAPPING:
+        AutoConfig.register(PUBLISHED_MODEL_TYPE, PublishedRwkv6Config)
     AutoModelForCausalLM.register(Rwkv6Config, Rwkv6ForCausalLM, exist_ok=True)
     AutoTokenizer.register(Rwkv6Config, slow_tokenizer_class=Rwkv6Tokenizer, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 
 from sorsa.errors import UsageError
-from sorsa.rwkv6 import MODEL_TYPE
+from sorsa.rwkv6 import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 
 
 class Rwkv6Config(PreTrainedConfig):
@@ -65,6 +65,7 @@ class Rwkv6Config(PreTrainedConfig):
         self.use_cache = use_cache
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
         self.tie_word_embeddings = tie_word_embeddings
+        kwargs.pop("auto_map", None)  # where the published files name their code
         # In the published files: a name for the head *size* or nothing; heads are counted from the sizes instead.
         kwargs.pop("num_attention_heads", None)
         self._check(kwargs.pop("attention_hidden_size", None) or hidden_size)
@@ -108,3 +109,14 @@ class Rwkv6Config(PreTrainedConfig):
             )
         if self.tie_word_embeddings:
             raise UsageError("RWKV6 config: tie_word_embeddings = True: RWKV6 has an untied head; set it to False")
+
+
+class PublishedRwkv6Config(Rwkv6Config):
+    """Stands for the `rwkv6` in the `config.json` of the published checkpoints: reading one gives an `Rwkv6Config`."""
+
+    model_type = PUBLISHED_MODEL_TYPE
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a published config as ours; arguments and result as for `PreTrainedConfig.from_dict`."""
+        return Rwkv6Config.from_dict(config_dict | {"model_type": MODEL_TYPE}, **kwargs)

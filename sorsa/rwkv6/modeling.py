@@ -32,13 +32,22 @@ class Rwkv6State:
 
 
 @dataclasses.dataclass
+class Rwkv6ModelOutput(ModelOutput):
+    """Result of `Rwkv6Model`."""
+
+    last_hidden_state: Tensor | None = None  # (B, T, C), the head's input
+    state: Rwkv6State | None = None
+    hidden_states: tuple[Tensor, ...] | None = None  # input of each block, then the head's, each (B, T, C)
+
+
+@dataclasses.dataclass
 class Rwkv6Output(ModelOutput):
-    """Result of a forward pass; the name `state` is the one that `generate` carries from step to step."""
+    """Result of `Rwkv6ForCausalLM`; the name `state` is one that `generate` carries from step to step."""
 
     loss: Tensor | None = None  # ()
-    logits: Tensor | None = None  # (B, T, V); hidden states (B, T, C) from Rwkv6Model
+    logits: Tensor | None = None  # (B, T, V)
     state: Rwkv6State | None = None
-    hidden_states: tuple[Tensor, ...] | None = None  # input of each block, then the head's input, each (B, T, C)
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class Rwkv6Block(GradientCheckpointingLayer):
@@ -150,11 +159,11 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
-    ) -> Rwkv6Output:
+    ) -> Rwkv6ModelOutput:
         """Run the model without its head; arguments as in `Rwkv6ForCausalLM.forward`.
 
         Returns:
-            The head's input (B, T, C) in `logits`' place, the state if asked for, the hidden states if asked for.
+            The head's input (B, T, C), the state if asked for, the hidden states if asked for.
 
         Raises:
             ValueError: Neither or both of `input_ids` and `inputs_embeds` are given.
@@ -176,8 +185,8 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         seen = length + (0 if state is None else state.length)
-        return Rwkv6Output(
-            logits=x,
+        return Rwkv6ModelOutput(
+            last_hidden_state=x,
             state=Rwkv6State(tuple(after), seen) if use_cache else None,
             hidden_states=(*hidden, x) if output_hidden_states else None,
         )
@@ -247,7 +256,7 @@ class Rwkv6ForCausalLM(Rwkv6PreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
         )
-        logits = self.head(output.logits[:, -logits_to_keep:])  # -0 keeps all
+        logits = self.head(output.last_hidden_state[:, -logits_to_keep:])  # -0 keeps all
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)

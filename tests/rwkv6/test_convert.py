@@ -30,6 +30,7 @@ NAMES = {  # BlinkDL's names beside Hugging Face's, as published
     "ln_out.weight": "rwkv.ln_out.weight",
     "head.weight": "head.weight",
 }
+BYTES = "".join(f"{byte + 1} {bytes([byte])!r} 1\n" for byte in range(256))  # a vocabulary
 
 
 def blinkdl(model: Rwkv6ForCausalLM) -> dict[str, Tensor]:
@@ -100,15 +101,40 @@ def test_a_decay_by_heads_is_read(make_model: MakeModel, checkpoint: Path, tmp_p
     assert torch.equal(loaded(ids).logits, make_model()(ids).logits)
 
 
-def test_a_published_directory_is_read(make_model: MakeModel, checkpoint: Path, tmp_path: Path) -> None:
-    """Its config names another model type and no inner sizes; weights and names are ours."""
+def test_a_published_directory_is_read(make_model: MakeModel, tmp_path: Path) -> None:
+    """Its config names another model type and its code, and no inner sizes; weights and names are ours."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    register_rwkv6()
+    directory, ids = tmp_path / "hf", torch.tensor([[1, 2, 3]])
     model = make_model(mix_rank=32, decay_rank=64)
-    model.save_pretrained(tmp_path / "hf")
-    published = {"model_type": "rwkv6", "hidden_size": 32, "head_size": 8, "num_hidden_layers": 2, "vocab_size": 50}
-    (tmp_path / "hf" / "config.json").write_text(json.dumps(published), encoding="utf-8")
-    ids = torch.tensor([[1, 2, 3]])
-    assert torch.equal(Rwkv6ForCausalLM.from_pretrained(tmp_path / "hf")(ids).logits, model(ids).logits)
-    directory_to_pth(tmp_path / "hf", tmp_path / "out.pth")
+    model.save_pretrained(directory)
+    config = {
+        "architectures": ["Rwkv6ForCausalLM"],
+        "auto_map": {"AutoConfig": "configuration_rwkv6.Rwkv6Config", "AutoModelForCausalLM": "modeling_rwkv6.Rwkv6"},
+        "model_type": "rwkv6",
+        "hidden_size": 32,
+        "attention_hidden_size": 32,
+        "head_size": 8,
+        "num_hidden_layers": 2,
+        "vocab_size": 50,
+    }
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (directory / VOCABULARY_FILE).write_text(BYTES, encoding="utf-8")
+    tokenizer = {
+        "auto_map": {"AutoTokenizer": ["hf_rwkv_tokenizer.Rwkv6Tokenizer", None]},
+        "tokenizer_class": "Rwkv6Tokenizer",
+        "bos_token": "<s>",
+        "added_tokens_decoder": {"0": {"content": "<s>", "special": True}},
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    loaded = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=False)
+    assert isinstance(loaded, Rwkv6ForCausalLM)
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert "auto_map" not in loaded.config.to_dict()
+    assert loaded.config.model_type == "rwkv6_finch"
+    assert AutoTokenizer.from_pretrained(directory, trust_remote_code=False)("az").input_ids == [98, 123]
+    directory_to_pth(directory, tmp_path / "out.pth")
     assert load(tmp_path / "out.pth").keys() == blinkdl(model).keys()
 
 
@@ -119,8 +145,7 @@ def test_the_vocabulary_beside_the_file_comes_along(
 
     convert(checkpoint, tmp_path / "without")
     assert f"{VOCABULARY_FILE} is not beside" in caplog.text
-    lines = "".join(f"{byte + 1} {bytes([byte])!r} 1\n" for byte in range(256))
-    (tmp_path / VOCABULARY_FILE).write_text(lines, encoding="utf-8")
+    (tmp_path / VOCABULARY_FILE).write_text(BYTES, encoding="utf-8")
     convert(checkpoint, tmp_path / "with")
     register_rwkv6()
     assert AutoTokenizer.from_pretrained(tmp_path / "with")("az")["input_ids"] == [98, 123]

@@ -152,8 +152,12 @@ def test_training_returns_no_state_and_tuples_and_hidden_states_work(make_model:
         model(ids, inputs_embeds=model.get_input_embeddings()(ids))
 
 
-def test_compiled_whole(make_model: MakeModel) -> None:
-    model, ids = make_model(num_hidden_layers=1), text(1, 8)
+def test_compiled_forward_and_backward(make_model: MakeModel) -> None:
+    """`torch.compile` takes the whole model, without falling back to Python anywhere."""
+    model, ids = make_model(num_hidden_layers=1).train(), text(1, 4)
     torch._dynamo.reset()
-    compiled = torch.compile(lambda ids: model(ids, use_cache=False).logits, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(ids), model(ids).logits)
+    compiled = torch.compile(lambda ids: model(ids, labels=ids).loss, backend="aot_eager", fullgraph=True)
+    gradients = []
+    for function in (lambda ids: model(ids, labels=ids).loss, compiled):
+        gradients.append(torch.autograd.grad(function(ids), list(model.parameters())))
+    torch.testing.assert_close(gradients[1], gradients[0])

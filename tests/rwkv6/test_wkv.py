@@ -106,15 +106,6 @@ def test_low_precision_inputs_are_computed_in_fp32_also_under_autocast() -> None
     torch.testing.assert_close(after, expected[1])
 
 
-def test_compiled() -> None:
-    """`torch.compile` takes the whole function, its backward too, without falling back to Python."""
-    tensors = inputs((1, 24, 2, 4))
-    torch._dynamo.reset()
-    compiled = torch.compile(chunked, backend="aot_eager", fullgraph=True)
-    for ours, expected in zip(results(compiled, tensors), results(recurrent, tensors), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_flash_linear_attention_agrees_on_a_gpu() -> None:
     pytest.importorskip("fla.ops.rwkv6")
