@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sorsa.methods import build_peft_config, find_method
@@ -83,7 +84,7 @@ class Counts:
         return cls(
             trainable=trainable,
             total=total,
-            by_kind=_by_kind(model, own),
+            by_kind=_by_kind(model),
             base_bytes=_bytes(base) + _bytes(tensor for name, tensor in buffers.items() if name not in own),
             adapter_bytes=_bytes(tensor for name, tensor in parameters.items() if name in own),
             frozen_adapter_bytes=_bytes(tensor for name, tensor in buffers.items() if name in own),
@@ -94,26 +95,45 @@ class Counts:
         )
 
 
+def _tuner_layers(model: nn.Module) -> set[str]:
+    """Return the names of the modules that PEFT has put around adapted ones."""
+    return {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def _split(name: str, layers: set[str]) -> tuple[str, str] | None:
+    """Return a tensor's adapted module and its name inside of that; None for a tensor outside of all of them."""
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        if (layer := ".".join(parts[:end])) in layers:
+            return layer, ".".join(parts[end:])
+    return None
+
+
 def _adapter_names(model: nn.Module) -> set[str]:
     """Return the names of an adapter's parameters and buffers, none for a model without adapter."""
     if not isinstance(model, PeftModel):
         return set()
-    prefix = model.base_model.prefix
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    return {name for name, _ in tensors if any(part.startswith(prefix) for part in name.split("."))}
+    layers = _tuner_layers(model)
+    names = set()
+    for name, _ in [*model.named_parameters(), *model.named_buffers()]:
+        place = _split(name, layers)
+        shared = place is None and not name.startswith("base_model.model.")  # VeRA's matrices for all layers
+        if shared or (place is not None and not place[1].startswith("base_layer.")):
+            names.add(name)
+    return names
 
 
-def _by_kind(model: nn.Module, own: set[str]) -> dict[str, int]:
+def _by_kind(model: nn.Module) -> dict[str, int]:
     """Return the trainable parameters by the last part of the name of the module that they belong to."""
     sizes: dict[str, int] = collections.defaultdict(int)
-    prefix = getattr(getattr(model, "base_model", None), "prefix", None)
+    layers = _tuner_layers(model)
     for name, tensor in model.named_parameters():
         if not tensor.requires_grad:
             continue
-        parts = name.split(".")
-        if name in own:  # ...q_proj.lora_A.default.weight
-            kind = parts[next(i for i, part in enumerate(parts) if part.startswith(prefix)) - 1]
-        else:  # ...q_proj.weight; RWKV6 also has ...attention.time_decay, a matrix of its own
+        place, parts = _split(name, layers), name.split(".")
+        if place is not None:
+            kind = place[0].rsplit(".", 1)[-1]
+        else:  # RWKV6 also has ...attention.time_decay, a matrix of its own
             kind = parts[-2] if parts[-1] in ("weight", "bias") else parts[-1]
         sizes[kind] += tensor.numel()
     return dict(sizes)

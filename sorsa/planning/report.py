@@ -78,7 +78,7 @@ def _schedule(plan: dict[str, Any]) -> list[str]:
 def _memory(plan: dict[str, Any]) -> list[str]:
     """Return the sections on memory and disk."""
     sizes, modes = plan["bytes"], list(CHECKPOINTING.values())
-    lines = ["", f"{'memory, GB of 1e9 bytes':{WIDTH + 2}}{'':>16}{'checkpointing':>16}"]  # with gradient checkpointing
+    lines = ["", f"{'memory, GB of 1e9 bytes':{WIDTH + 2}}{'':>16}{'checkpointing':>16}"]
     lines += [_row(label, *[_gb(sizes[key])] * 2) for key, label in FIXED.items() if sizes[key]]
     traced = [sizes["activations"][mode] for mode in modes]
     if all(traced):

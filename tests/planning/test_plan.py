@@ -43,9 +43,9 @@ def test_text(capsys: pytest.CaptureFixture, tiny_config: Callable[..., Any]) ->
     for line in (
         r"^tiny: lora on .*/model$",
         r"^  q_proj +512$",
-        r"^  all of them +3,968$",
+        r"^  all of them +3,712$",
         r"^  optimizer steps T +6$",
-        r"^    k = 3 \(T/2\) +0\.0009045$",
+        r"^    k = 3 \(T/2\) +0\.0006545$",
         r"^  fits in 24 GB +yes +yes$",
     ):
         assert re.search(line, text, re.MULTILINE), (line, text)
