@@ -57,10 +57,10 @@ class Rwkv6Config(PreTrainedConfig):
     ) -> None:
         large = hidden_size >= 4096
         self.vocab_size, self.hidden_size, self.num_hidden_layers = vocab_size, hidden_size, num_hidden_layers
-        self.intermediate_size = intermediate_size or int(3.5 * hidden_size) // 32 * 32
+        self.intermediate_size = int(3.5 * hidden_size) // 32 * 32 if intermediate_size is None else intermediate_size
         self.head_size = head_size
-        self.mix_rank = mix_rank or (64 if large else 32)
-        self.decay_rank = decay_rank or (128 if large else 64)
+        self.mix_rank = (64 if large else 32) if mix_rank is None else mix_rank
+        self.decay_rank = (128 if large else 64) if decay_rank is None else decay_rank
         self.layer_norm_epsilon, self.head_size_divisor = layer_norm_epsilon, head_size_divisor
         self.use_cache = use_cache
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id

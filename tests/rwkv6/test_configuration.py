@@ -98,6 +98,7 @@ def test_a_published_config_is_understood(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"hidden_size": 100}, r"hidden_size = 100: must be a multiple of head_size = 64"),
+        ({"mix_rank": 0}, r"mix_rank = 0: must be a positive integer"),
         ({"num_hidden_layers": 0}, r"num_hidden_layers = 0: must be a positive integer"),
         ({"attention_hidden_size": 64}, r"attention_hidden_size = 64: only the hidden size, 2048"),
         ({"tie_word_embeddings": True}, r"tie_word_embeddings = True: RWKV6 has an untied head"),
