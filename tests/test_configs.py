@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import nn
 
 from sorsa import evaluation, paper
 from sorsa.config import RunConfig
 from sorsa.config_files import CHECKOUT, load_config
 from sorsa.config_values import FIELDS, parse_split
-from sorsa.methods import METHODS, lacks
+from sorsa.methods import METHODS, find_method, lacks
+from sorsa.planning.architectures import build_skeleton
+from sorsa.training.adapter import check_adapter
 
 CONFIGS = sorted((CHECKOUT / "configs").glob("*.yaml"))
 PARENTS = sorted((CHECKOUT / "configs" / "parents").glob("*.yaml"))
@@ -54,6 +58,23 @@ def test_validates(path: Path, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     for name, value in chain(path)[0].items():
         found = getattr(config, name)
         assert same(found, value) or str(found).endswith(str(value)), name
+
+
+@functools.cache
+def skeleton(model: str) -> nn.Module:
+    """Return a model without weights, built once."""
+    return build_skeleton(RunConfig(model=model, local=True))
+
+
+@every_config
+def test_the_method_fits_the_model(path: Path) -> None:
+    """Ranks, module names, and AdaLoRA's schedule against the steps."""
+    config = load_config(path.stem, "train", {})
+    check_adapter(skeleton(config.model), config)
+    method = find_method(config.peft)
+    if method.peft_config:
+        steps = config.max_steps or parse_split(config.split)[1] // (config.batch_size * config.accum_steps)
+        method.peft_config(config, steps)
 
 
 @every_file

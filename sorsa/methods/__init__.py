@@ -51,6 +51,7 @@ class Method:
         peft_config: From a run's settings and its number of optimizer steps (None: not known yet) to PEFT's
             configuration. None for a method that trains the model's own weights.
         callbacks: From a run's settings to what the method adds to the Trainer.
+        rank_within_matrix: Whether the rank is that of a matrix, and so at most its smaller side.
         moves_base: Whether PEFT's initialisation takes the adapter's start out of the base weights, so that the
             adapter alone is not what was trained; `sorsa.training.moved_base` mends that.
     """
@@ -58,6 +59,7 @@ class Method:
     settings: frozenset[str]
     peft_config: Callable[[RunConfig, int | None], peft.PeftConfig] | None
     callbacks: Callable[[RunConfig], list[TrainerCallback]] = no_callbacks
+    rank_within_matrix: bool = True
     moves_base: bool = False
 
 

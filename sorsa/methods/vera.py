@@ -28,4 +28,6 @@ def peft_config(config: RunConfig, steps: int | None) -> peft.VeraConfig:
     )
 
 
-METHOD = Method(settings=frozenset({"target_modules", "rank", "dropout"}), peft_config=peft_config)
+METHOD = Method(
+    settings=frozenset({"target_modules", "rank", "dropout"}), peft_config=peft_config, rank_within_matrix=False
+)

@@ -78,10 +78,12 @@ def check_adapter(model: PreTrainedModel, config: RunConfig) -> None:
     Raises:
         UsageError: No module matches, a module is not linear, or a rank is above a matrix's smaller side.
     """
-    if find_method(config.peft).peft_config is None:
+    method = find_method(config.peft)
+    if method.peft_config is None:
         own_weights(model, config)
-    else:
-        targets = targeted_modules(model, build_peft_config(config))
+        return
+    targets = targeted_modules(model, build_peft_config(config))
+    if method.rank_within_matrix:
         check_ranks(targets, max(config.rank, config.init_rank or 0), config.rank_pattern)
 
 

@@ -85,6 +85,11 @@ def test_rank_above_the_smaller_side(no_svd, tiny_config, model, settings):
         adapt(model, tiny_config(**settings))
 
 
+def test_veras_rank_is_not_a_matrixs(tiny_config, model):
+    adapted = adapt(model, tiny_config(peft="vera", rank=100))
+    assert adapted.base_model.vera_A["default"].shape == (100, 48)
+
+
 def test_largest_rank_and_ranks_per_module(tiny_config, model):
     adapted = adapt(model, tiny_config(rank=17, rank_pattern={"[kv]_proj": 16}))
     layer = adapted.base_model.model.model.layers[1]
