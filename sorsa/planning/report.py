@@ -8,7 +8,7 @@ from sorsa.planning.memory import CHECKPOINTING
 
 WIDTH = 34  # of the first column
 TRACED = {
-    "activations": "activations",
+    "activations": "activations and temporary ones",
     "weight_copies": "copies of weights, compute type",
     "logits": "logits and loss",
 }
