@@ -20,7 +20,7 @@ from sorsa.config import RunConfig
 from sorsa.errors import UsageError, did_you_mean
 
 MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
-MODES |= {"plan": "--plan", "compare": "--compare"}
+MODES |= {"plan": "--plan", "compare": "--compare", "convert": "--convert"}
 NOT_SETTINGS = {"output": "grade", "json": "plan", "measure": "plan", "seeds": "compare"}  # flag -> the mode it is for
 GROUPS = {
     "run": "the run",
@@ -39,6 +39,7 @@ examples:
   python run.py --name llama2_sorsa_r128 --test --test-dataset gsm-8k --test-precision bf16
   python run.py --name llama2_sorsa_r128 --plan
   python run.py --compare configs/demo_*.yaml --seeds 5
+  python run.py --convert RWKV-x060-World-7B-v2.1.pth rwkv6-7b
   python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
 
 Every setting can also be a line of configs/NAME.yaml, with its name as in --help and '_' for '-';
@@ -60,7 +61,8 @@ def build_parser() -> Parser:
         prog="run.py",
         usage="python run.py --name NAME (--train | --merge | --test | --export-lora | --plan) [settings]\n"
         "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR] [--name NAME]\n"
-        "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]",
+        "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]\n"
+        "       python run.py --convert SOURCE TARGET [--overwrite]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=118),
@@ -80,6 +82,9 @@ def build_parser() -> Parser:
         "--compare", metavar="FILE", nargs="+", help="train, merge and test several configurations with several seeds"
     )
     modes.add_argument("--seeds", metavar="N", type=int, help="--compare: seeds per method [5]")
+    modes.add_argument(
+        "--convert", metavar=("SOURCE", "TARGET"), nargs=2, help="RWKV6: a .pth file to a model directory, or back"
+    )
     groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
     groups["run"].add_argument("--config-dir", metavar="DIR", help="where the YAML files are (default: configs)")
     for field in dataclasses.fields(RunConfig):
@@ -102,7 +107,7 @@ def _how_to_read(field: dataclasses.Field) -> dict[str, Any]:
     if field.default not in (dataclasses.MISSING, None, "", False):
         text += f" [{field.default}]"
     options: dict[str, Any] = {"dest": field.name, "help": text.replace("%", "%%")}
-    if field.type == "bool":
+    if str(field.type).removesuffix(" | None") == "bool":
         return options | {"action": argparse.BooleanOptionalAction}
     options["metavar"] = {"int": "N", "float": "X"}.get(str(field.type).removesuffix(" | None"), "TEXT")
     if field.name == "mix_precision":
@@ -149,7 +154,7 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     for key, mode in NOT_SETTINGS.items():
         if key in flags and mode != modes[0]:
             raise UsageError(f"--{key} belongs to {MODES[mode]}, not to {MODES[modes[0]]}")
-    if modes[0] not in ("grade", "compare"):
+    if modes[0] not in ("grade", "compare", "convert"):
         flags.pop(modes[0])
     return modes[0], flags
 
@@ -170,6 +175,8 @@ def run(mode: str, flags: dict[str, Any]) -> None:
         from sorsa.comparison import compare
 
         return compare(flags)
+    if mode == "convert":
+        return _convert(flags)
     from sorsa.config_files import known_names, load_config
 
     options = {key: flags.pop(key, False) for key in ("json", "measure")}
@@ -209,6 +216,18 @@ def _grade(flags: dict[str, Any]) -> None:
         raise UsageError("; ".join(problems))
     allowed = flags.get("allow_code_execution", False)
     grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, allowed)
+
+
+def _convert(flags: dict[str, Any]) -> None:
+    """Convert an RWKV6 checkpoint: needs no run and no config."""
+    source, target = flags["convert"]
+    foreign = sorted(set(flags) - {"convert", "overwrite"})
+    if foreign:
+        raise UsageError(f"--{foreign[0].replace('_', '-')} does not go with --convert, only --overwrite does")
+    from sorsa.rwkv6.convert import convert
+
+    convert(source, target, flags.get("overwrite", False))
+    print(f"converted {source}: {target}")
 
 
 def _disk_full(error: BaseException | None) -> bool:

@@ -65,7 +65,9 @@ class RunConfig:
     model: str = setting("", "base model: hub id or directory", group="model")
     revision: str | None = setting(None, "hub revision of the base model (branch, tag or commit)", group="model")
     tokenizer: str | None = setting(None, "hub id or directory of the tokenizer (default: the model's)", group="model")
-    rwkv: bool = setting(False, "the base model is an RWKV6", group="model")
+    rwkv: bool | None = setting(
+        None, "insist on an RWKV6 as base model (default: whatever the model is)", group="model"
+    )
 
     peft: str = setting("sorsa", "fine-tuning method", group="adapter", flags="-p")
     rank: int = setting(128, "r, singular triplets (or LoRA columns) per matrix", group="adapter", flags="-r", low=1)
@@ -150,6 +152,18 @@ class RunConfig:
     test_file: str | None = setting(None, "local file with the benchmark's questions", group="testing")
     test_precision: str = setting(
         "bf16", "type of the weights in testing", group="testing", choices=("bf16", "fp16", "fp32")
+    )
+    engine: str = setting(
+        "transformers",
+        "what computes the answers: 'transformers', or for RWKV6 the runtime 'rwkv' (pip install rwkv)",
+        group="testing",
+        choices=("transformers", "rwkv"),
+    )
+    decoding: str = setting(
+        "greedy",
+        "'greedy'; 'authors_rwkv': less what the runtime takes off repeated tokens, and no start token",
+        group="testing",
+        choices=("greedy", "authors_rwkv"),
     )
     valid_batch_size: int = setting(16, "questions answered at a time", group="testing", low=1)
     max_new_tokens: int | None = setting(

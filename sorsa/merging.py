@@ -2,7 +2,7 @@
 
 The weights are written in FP32, 27 GB for a 7B model. FP32 is what was trained and what `--test-precision fp32` has to
 measure; a BF16 file keeps 8 bits of each weight, which swallows much of what fine-tuning changed, and could never be
-turned back. Loading in BF16 rounds once, when the test asks for it.
+turned back. Loading in BF16 rounds once, when the test asks for it. Beside an RWKV6 lies the same for its runtime.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import torch
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory
 from sorsa.methods import find_method
-from sorsa.models import load_base_model, load_tokenizer, make_savable
+from sorsa.models import is_rwkv6, load_base_model, load_tokenizer, make_savable
 from sorsa.run_folder import RunFolder, environment
+from sorsa.rwkv6 import RUNTIME_FILE
 from sorsa.trained_weights import load_weights
 
 if TYPE_CHECKING:
@@ -53,12 +54,24 @@ def merge(config: RunConfig) -> None:
     with whole_directory(folder.merged, replace=config.overwrite) as directory:
         merged.save_pretrained(directory, max_shard_size="5GB")
         tokenizer.save_pretrained(directory)
+        if is_rwkv6(merged.config):
+            _write_runtime_file(directory)
     seconds = round(time.perf_counter() - start, 3)
     folder.update_record(merge={"seconds": seconds, **environment()})
     print(
         f"merged {config.name} in {seconds:.1f} s: {folder.merged}; "
         f"next: {folder.command('test')} --test-dataset gsm-8k"
     )
+
+
+def _write_runtime_file(directory: Path) -> None:
+    """Write an RWKV6's weights once more, from its files and not from memory, for the `rwkv` runtime."""
+    from sorsa.rwkv6.convert import directory_to_pth
+
+    try:
+        directory_to_pth(directory, directory / RUNTIME_FILE)
+    except UsageError as error:  # an epsilon that the runtime does not have; everything else needs no runtime
+        logger.warning("no %s for the rwkv runtime: %s", RUNTIME_FILE, error)
 
 
 def _merged(base: PreTrainedModel, adapter: Path, config: RunConfig) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Loading base models, merged models and tokenizers; every way that can fail answers with one line.
+"""Loading base models, merged models and tokenizers; every way that can fail answers with one line. RWKV6 too.
 
 Models come from a local directory or from the Hugging Face hub, safetensors only and without remote code. The number
 type is always passed on: the paper loads FP32, transformers 5 otherwise keeps the checkpoint's own type (README,
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sorsa.errors import UsageError
+from sorsa.rwkv6 import MODEL_TYPE, register_rwkv6
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from sorsa.config import RunConfig
 
@@ -50,6 +51,7 @@ def load_tokenizer(config: RunConfig, path: str | Path | None = None) -> PreTrai
             "model's tokenizer files there or give another directory or hub id with --tokenizer"
         )
     revision = None if path or config.tokenizer else config.revision
+    register_rwkv6()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, local_files_only=config.local, trust_remote_code=False
@@ -71,23 +73,22 @@ def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | No
     """Load a causal language model onto this process's device: its CUDA device where there is one, else the CPU.
 
     Args:
-        config: The run's settings; `model`, `revision` and `local` are read.
+        config: The run's settings; `model`, `revision`, `local` and `rwkv` are read.
         dtype: Number type of the weights in memory; training and merging use `torch.float32`.
         path: A directory to use instead of `config.model`, for instance a merged model.
 
     Raises:
         UsageError: There is no such directory or hub repository, its weights are missing, cut off or incomplete, or
-            its architecture is unknown to transformers.
+            its architecture is unknown or not the one that `rwkv` says.
     """
     from transformers import AutoModelForCausalLM
 
-    _refuse_rwkv(config)
     source = str(path or config.model)
-    if _is_directory(source, "model"):
-        _check_weights(Path(source))
+    settings = model_settings(config, path)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
+            config=settings,
             revision=None if path else config.revision,
             dtype=dtype,
             device_map={"": device()},  # straight to the GPU: no second copy in host memory
@@ -109,35 +110,76 @@ def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | No
     return model
 
 
-def _refuse_rwkv(config: RunConfig) -> None:
-    if config.rwkv:
-        raise UsageError("rwkv = True: RWKV6 models are not supported yet; leave it out for Llama, Mistral and Gemma")
-
-
 def load_skeleton(config: RunConfig) -> PreTrainedModel:
     """Build the base model without its weights (on the meta device, seconds for 7B), and check that they are whole.
 
     It answers what names and shapes can: mistakes are found before the data is tokenised and the weights are loaded.
 
     Args:
-        config: The run's settings; `model`, `revision` and `local` are read.
+        config: The run's settings; `model`, `revision`, `local` and `rwkv` are read.
 
     Raises:
         UsageError: As `load_base_model`, except for what only the weights themselves can tell.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    _refuse_rwkv(config)
-    if _is_directory(config.model, "model"):
-        _check_weights(Path(config.model))
+    settings = model_settings(config)
     try:
-        settings = AutoConfig.from_pretrained(
-            config.model, revision=config.revision, local_files_only=config.local, trust_remote_code=False
-        )
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
     except Exception as error:  # as in load_base_model
         raise UsageError(_unreadable("model", config.model, error, config.local)) from error
+
+
+def model_settings(config: RunConfig, path: str | Path | None = None) -> PreTrainedConfig:
+    """Read a model's `config.json`, after a look at its weight files: all that is known without reading weights.
+
+    Args:
+        config: The run's settings; `model`, `revision`, `local` and `rwkv` are read.
+        path: A directory to use instead of `config.model`, for instance a merged model.
+
+    Raises:
+        UsageError: There is no such model, a file is missing or cut off, or it is not what `rwkv` says.
+    """
+    from transformers import AutoConfig
+
+    register_rwkv6()
+    source = str(path or config.model)
+    if _is_directory(source, "model"):
+        _check_weights(Path(source))
+    try:
+        settings = AutoConfig.from_pretrained(
+            source,
+            revision=None if path else config.revision,
+            local_files_only=config.local,
+            trust_remote_code=False,
+        )
+    except UsageError:  # sizes that RWKV6 cannot have
+        raise
+    except Exception as error:  # as in load_base_model
+        raise UsageError(_unreadable("model", source, error, config.local)) from error
+    _check_rwkv(config, settings, source)
+    if is_rwkv6(settings) and Path(source).is_dir():
+        from sorsa.rwkv6.convert import check_directory
+
+        check_directory(Path(source), settings)
+    return settings
+
+
+def is_rwkv6(settings: PreTrainedConfig) -> bool:
+    """Return whether a model's settings are those of an RWKV6."""
+    return settings.model_type == MODEL_TYPE
+
+
+def _check_rwkv(config: RunConfig, settings: PreTrainedConfig, source: str) -> None:
+    """Refuse a model that is not what `rwkv` says; where nothing is said, any model is right."""
+    if config.rwkv and not is_rwkv6(settings):
+        found = (settings.architectures or [settings.model_type])[0]
+        raise UsageError(
+            f"rwkv = True: the model {source} is a {found}, not an RWKV6; leave --rwkv out, or give another --model"
+        )
+    if config.rwkv is False and is_rwkv6(settings):
+        raise UsageError(f"rwkv = False: the model {source} is an RWKV6; leave --no-rwkv out, or give another --model")
 
 
 def make_savable(model: PreTrainedModel) -> None:
@@ -174,6 +216,10 @@ def _is_directory(source: str, what: str) -> bool:
     """Return whether `source` is a directory; raise where it is neither that nor possibly a hub id."""
     if Path(source).is_dir():
         return True
+    if Path(source).suffix == ".pth" and Path(source).exists():
+        raise UsageError(
+            f"{what} {source}: a .pth file; convert it with `python run.py --convert {source} DIR` and give DIR"
+        )
     if Path(source).exists():
         raise UsageError(f"{what} {source}: a file; give the directory that holds it, or a hub id such as org/name")
     if not _HUB_ID.fullmatch(source) or source.startswith("."):

@@ -6,7 +6,7 @@ metrics.jsonl     one row per optimizer step
 checkpoints/      resumable states
 start/            PiSSA, OLoRA: the adapter before the first step
 adapter/          the trained adapter (PEFT's format), or the trained weights of a method without; the tokenizer
-merged/           the merged model as an ordinary Hugging Face directory
+merged/           the merged model as an ordinary Hugging Face directory; of an RWKV6 also model.pth for its runtime
 lora/             the adapter exported as a plain LoRA
 results/          DATASET.json (score), DATASET.jsonl (one row per question), DATASET.completions.jsonl
 """
@@ -28,6 +28,7 @@ from sorsa.errors import UsageError
 from sorsa.files import write_json
 
 _PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "numpy")
+_PACKAGES += ("rwkv", "fla-core")  # where the one answers a test, or the other computes RWKV6 on a GPU
 
 
 class RunFolder:

@@ -207,8 +207,3 @@ def test_tokenizer_of_a_larger_vocabulary(tiny_config):
     tokenizer.add_tokens(["<new>"])
     with pytest.raises(UsageError, match="259 tokens, but the model's embedding has 258 rows"):
         check_vocabulary(tokenizer, model)
-
-
-def test_rwkv_is_refused_rather_than_ignored(tiny_config):
-    with pytest.raises(UsageError, match=r"rwkv = True: RWKV6 models are not supported yet"):
-        load_skeleton(tiny_config(rwkv=True))

@@ -23,9 +23,10 @@ SEEDS = 5  # enough for a standard deviation that means something, few enough fo
 NO_BENCHMARK = f"test_dataset is missing: write one of {', '.join(BENCHMARKS)} into the YAML"
 FLAGS = ("compare", "seeds", "run_path", "name")
 # What has to be the same for scores to be comparable: the model, the data, the tokens seen, the test.
-SAME = ("model", "revision", "tokenizer", "rwkv", "train_dataset", "split", "length", "truncation")
+SAME = ("model", "revision", "tokenizer", "train_dataset", "split", "length", "truncation")
 SAME += ("epochs", "max_steps", "seed")
 SAME += ("test_dataset", "test_file", "limit", "max_new_tokens", "test_precision", "grading_rule")
+SAME += ("engine", "decoding")
 # Settings of a run that may change before it is continued: they say where and how fast, not what.
 ELSEWHERE = frozenset({"run_path", "cache_path", "svd_cache_path", "local", "workers", "save_steps"})
 ELSEWHERE |= {"valid_batch_size", "allow_code_execution"}

@@ -48,16 +48,17 @@ class TokenCounts:
         )
 
 
-def prompt_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
+def prompt_ids(tokenizer: Any, prompts: list[str], start: bool = True) -> list[list[int]]:
     """Return the token ids of prompts, in training and in testing: the start token once, if there is one, then text.
 
     Args:
         tokenizer: A Hugging Face tokenizer. What it would add by itself is left out; text that spells a special
             token (`</s>` in HTML) stays text.
         prompts: Texts of `sorsa.data.prompts`.
+        start: False leaves the start token out, as the authors' tests of RWKV6 did.
     """
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [start + ids for ids in _text_ids(tokenizer, prompts)]
+    first = [tokenizer.bos_token_id] if start and tokenizer.bos_token_id is not None else []
+    return [first + ids for ids in _text_ids(tokenizer, prompts)]
 
 
 def _text_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:

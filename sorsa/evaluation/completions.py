@@ -115,7 +115,7 @@ def model_fingerprint(folder: Path) -> dict[str, str]:
     Args:
         folder: A Hugging Face model directory.
     """
-    kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja")
+    kinds = (".safetensors", ".bin", ".pth", ".json", ".model", ".txt", ".jinja")
     return {path.name: _file_hash(path) for path in sorted(folder.iterdir()) if path.suffix in kinds and path.is_file()}
 
 

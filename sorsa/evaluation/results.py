@@ -32,6 +32,9 @@ def run_test(config: RunConfig) -> None:
     folder = RunFolder(config.run_path, config.name)
     level = sandbox_level() if module.RUNS_CODE else None  # found out before hours of generation
     path = None if config.base else folder.require_merged()
+    from sorsa.evaluation.engines import check_engine  # imports torch: after what can be refused at once
+
+    check_engine(config, path)
     name = f"base-{config.test_dataset}" if config.base else config.test_dataset
     questions = module.load(config)
     _check_questions(questions, config)
@@ -56,6 +59,8 @@ def run_test(config: RunConfig) -> None:
         **summary(verdicts, config.grading_rule),
         "truncated": sum(store.done[one.id].truncated for one in questions),
         "max_new_tokens": max_new_tokens,
+        "engine": config.engine,
+        "decoding": config.decoding,
         "precision": config.test_precision,
         "batch_size": config.valid_batch_size,
         "reused_completions": reused,

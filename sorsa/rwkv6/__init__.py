@@ -12,6 +12,8 @@ from typing import Any
 MODEL_TYPE = "rwkv6_finch"
 PUBLISHED_MODEL_TYPE = "rwkv6"
 
+RUNTIME_FILE = "model.pth"  # in a model directory: its weights for the `rwkv` runtime, with BlinkDL's names
+
 # The paper's fourth model, as arguments of Rwkv6Config: 7,635,746,816 parameters in 902 tensors.
 RWKV6_7B: dict[str, Any] = {
     "vocab_size": 65536,

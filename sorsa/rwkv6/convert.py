@@ -6,10 +6,13 @@ types and values stay as they are.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,11 +22,12 @@ from torch import Tensor
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory, write_json
 from sorsa.rwkv6.configuration import Rwkv6Config
-from sorsa.rwkv6.layout import expected_shapes, hf_name, infer_config, pth_name
+from sorsa.rwkv6.layout import check_tensors, expected_shapes, hf_name, infer_config, pth_name
 from sorsa.rwkv6.tokenizer import VOCABULARY_FILE, Rwkv6Tokenizer
 
 logger = logging.getLogger(__name__)
 
+WORLD_ROWS = 65536  # embedding rows of the World models
 SHARD_BYTES = 5 * 10**9  # as transformers writes them; 4 shards for the 7B in BF16
 
 
@@ -42,9 +46,13 @@ def convert(source: Path | str, target: Path | str, replace: bool = False) -> No
     if not source.exists():
         raise UsageError(f"checkpoint {source}: no such file or directory")
     if target.exists() and not replace:
-        raise UsageError(f"target {target}: exists; choose another name, or say that it may be replaced")
+        raise UsageError(f"target {target}: exists; choose another name, or replace it with --overwrite")
     if source.is_dir() != (target.suffix == ".pth"):
         raise UsageError(f"target {target}: a .pth file becomes a directory, a directory a file that ends in .pth")
+    if target.exists() and target.is_dir() != source.is_file():
+        raise UsageError(f"target {target}: is a {'directory' if target.is_dir() else 'file'}; choose another name")
+    if target.is_dir() and not (target / "config.json").is_file() and any(target.iterdir()):
+        raise UsageError(f"target {target}: is not a model directory, so it is not replaced; choose another name")
     if source.is_dir():
         directory_to_pth(source, target)
     else:
@@ -63,8 +71,7 @@ def pth_to_directory(source: Path, target: Path, replace: bool = False, shard_by
     Raises:
         UsageError: The file cannot be read, or is not RWKV6.
     """
-    tensors = {hf_name(name): tensor for name, tensor in _load_pth(source).items()}
-    config = infer_config({name: tuple(t.shape) for name, t in tensors.items()}, str(source))
+    tensors, config = read_pth(source)
     shapes = expected_shapes(config)
     tensors = {name: tensors[name].reshape(shape) for name, shape in shapes.items()}
     config.architectures = ["Rwkv6ForCausalLM"]
@@ -72,13 +79,38 @@ def pth_to_directory(source: Path, target: Path, replace: bool = False, shard_by
     with whole_directory(target, replace) as directory:
         config.save_pretrained(directory)
         _write_shards(tensors, directory, shard_bytes)
-        vocabulary = source.parent / VOCABULARY_FILE
-        if vocabulary.is_file():
+        vocabulary = _vocabulary(source.parent, config)
+        if vocabulary is not None:
             Rwkv6Tokenizer(str(vocabulary)).save_pretrained(directory)
         else:
             logger.warning(
                 "%s is not beside %s: put it into %s, which has no tokenizer yet", VOCABULARY_FILE, source, target
             )
+
+
+def read_pth(source: Path) -> tuple[dict[str, Tensor], Rwkv6Config]:
+    """Map a `.pth` file into memory and check what is in it.
+
+    Args:
+        source: The file.
+
+    Returns:
+        The tensors by their Hugging Face names, and the sizes that their shapes tell.
+
+    Raises:
+        UsageError: The file cannot be read, or is not RWKV6.
+    """
+    tensors = {hf_name(name): tensor for name, tensor in _load_pth(source).items()}
+    return tensors, infer_config({name: tuple(t.shape) for name, t in tensors.items()}, str(source))
+
+
+def _vocabulary(folder: Path, config: Rwkv6Config) -> Path | None:
+    """Return the vocabulary file: beside the checkpoint, else the one in the `rwkv` package, for models of its size."""
+    candidates = [folder / VOCABULARY_FILE]
+    package = importlib.util.find_spec("rwkv")
+    if package is not None and package.submodule_search_locations and config.vocab_size == WORLD_ROWS:
+        candidates += [Path(place) / VOCABULARY_FILE for place in package.submodule_search_locations]
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def directory_to_pth(source: Path, target: Path) -> None:
@@ -121,21 +153,43 @@ def _load_pth(source: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def check_directory(source: Path, config: Rwkv6Config) -> None:
+    """Check names and shapes of a directory's weights, from the files' headers: milliseconds for any size.
+
+    Args:
+        source: A directory with `model.safetensors`, or with shards.
+        config: The directory's own configuration.
+
+    Raises:
+        UsageError: A file is missing or unreadable, a tensor is missing, superfluous or of another shape.
+    """
+    shapes = {}
+    for stream in _weights(source):
+        shapes |= {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+    check_tensors(shapes, config, str(source))
+
+
 def _load_directory(source: Path) -> dict[str, Tensor]:
     """Map the safetensors files of a directory into memory."""
+    tensors = {}
+    for stream in _weights(source):
+        tensors |= {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  not a dict
+    return tensors
+
+
+def _weights(source: Path) -> Iterator[Any]:
+    """Yield the safetensors files of a directory, opened."""
     files = sorted(source.glob("model*.safetensors"))
     if not files:
         raise UsageError(f"model directory {source}: no model.safetensors or its shards in it")
-    tensors = {}
     for file in files:
         try:
             with safe_open(file, framework="pt") as stream:
-                tensors |= {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  not a dict
+                yield stream
         except (SafetensorError, OSError) as error:
             raise UsageError(
                 f"weights {file}: cut off or corrupt ({error}); download or copy the file again"
             ) from error
-    return tensors
 
 
 def _check_config(source: Path, inferred: Rwkv6Config) -> None:

@@ -65,6 +65,21 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> Rwkv6Config:
     return config
 
 
+def check_tensors(shapes: Mapping[str, Shape], config: Rwkv6Config, source: str) -> None:
+    """Check that the tensors of a checkpoint are exactly those of a model of known sizes.
+
+    Args:
+        shapes: Hugging Face name to shape.
+        config: The sizes.
+        source: Where the tensors come from, for messages.
+
+    Raises:
+        UsageError: Another version of RWKV, a tensor that is missing, superfluous or of a wrong shape.
+    """
+    _check_version(shapes, source)
+    _check_shapes(shapes, expected_shapes(config), source)
+
+
 def expected_shapes(config: Rwkv6Config) -> dict[str, Shape]:
     """Return Hugging Face name to shape of every tensor of a model, in the order of its modules."""
     with torch.device("meta"):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sorsa.errors import UsageError
-from sorsa.evaluation import generate as generation
 from sorsa.evaluation import test as run_benchmark
 from sorsa.evaluation.completions import Completion, CompletionStore, model_fingerprint
+from sorsa.evaluation.engines import TransformersEngine
 
 QUESTIONS = [{"question": "How many? " + "eggs " * n, "answer": f"so\n#### {n}"} for n in (3, 1, 7, 2, 5)]
 
@@ -75,15 +75,15 @@ def test_interrupted_run_continues(config: Callable[..., Any], monkeypatch: pyte
     run_benchmark(made)
     whole = completions(made)
     results(made, "gsm-8k.completions.jsonl").unlink()
-    real, calls = generation._generate_batch, []
+    real, calls = TransformersEngine.answer, []
 
-    def interrupted(model: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
+    def interrupted(engine: TransformersEngine, prompts: list[list[int]], limit: int) -> list[list[int]]:
         calls.append(len(prompts))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(model, prompts, limit)
+        return real(engine, prompts, limit)
 
-    monkeypatch.setattr(generation, "_generate_batch", interrupted)
+    monkeypatch.setattr(TransformersEngine, "answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(made)
     path = results(made, "gsm-8k.completions.jsonl")

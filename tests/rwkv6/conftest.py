@@ -4,6 +4,7 @@ one token at a time, in FP64."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,30 +13,43 @@ from torch import Tensor
 
 from sorsa.rwkv6.configuration import Rwkv6Config
 from sorsa.rwkv6.modeling import Rwkv6ForCausalLM
+from sorsa.rwkv6.tokenizer import VOCABULARY_FILE, Rwkv6Tokenizer
 
 
 @pytest.fixture
 def make_model() -> Callable[..., Rwkv6ForCausalLM]:
-    """A function `(seed=0, **sizes)` that returns a 2-layer model (hidden 32, 4 heads, 50 tokens) in eval mode.
+    """The function `(seed=0, **sizes)` that returns a 2-layer model (hidden 32, 4 heads, 50 tokens) in eval mode.
 
     Its raw parameters are spread widely: decays from exp(-0.02) to exp(-7) per token, shifts outside of 0 .. 1.
     """
+    return _make_model
 
-    def make(seed: int = 0, **sizes: Any) -> Rwkv6ForCausalLM:
-        torch.manual_seed(seed)
-        defaults = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "head_size": 8, "mix_rank": 3}
-        model = Rwkv6ForCausalLM(Rwkv6Config(**(defaults | {"decay_rank": 5} | sizes)))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name.endswith("time_decay"):
-                    parameter.uniform_(-4, 2)
-                elif "time_" in name:
-                    parameter.normal_(std=0.5)
-                elif ".ln" in name or "pre_ln" in name:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        return model.eval()
 
-    return make
+def _make_model(seed: int = 0, **sizes: Any) -> Rwkv6ForCausalLM:
+    torch.manual_seed(seed)
+    defaults = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "head_size": 8, "mix_rank": 3}
+    model = Rwkv6ForCausalLM(Rwkv6Config(**(defaults | {"decay_rank": 5} | sizes)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("time_decay"):
+                parameter.uniform_(-4, 2)
+            elif "time_" in name:
+                parameter.normal_(std=0.5)
+            elif ".ln" in name or "pre_ln" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def rwkv6_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with such a model and a World vocabulary of the 256 bytes and a few longer tokens."""
+    directory = tmp_path_factory.mktemp("rwkv6")
+    tokens = [bytes([byte]) for byte in range(256)] + [b" the", b"answer", b"\n\n", b"12"]
+    lines = "".join(f"{index} {token!r} {len(token)}\n" for index, token in enumerate(tokens, start=1))
+    (directory / VOCABULARY_FILE).write_text(lines, encoding="utf-8")
+    Rwkv6Tokenizer(str(directory / VOCABULARY_FILE)).save_pretrained(directory)
+    _make_model(vocab_size=264).save_pretrained(directory)
+    return directory
 
 
 @pytest.fixture

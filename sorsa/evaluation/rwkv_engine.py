@@ -1,0 +1,81 @@
+"""Answers through the `rwkv` package, the reference runtime of RWKV (`--engine rwkv`): one prompt at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sorsa.evaluation.engines import runtime_file
+from sorsa.evaluation.penalties import RuntimePenalties
+from sorsa.models import device, load_tokenizer
+
+if TYPE_CHECKING:
+    from sorsa.config import RunConfig
+
+PIECE = 256  # prompt tokens per call, as in the runtime's own pipeline: bounds the memory
+
+
+class RwkvEngine:
+    """A model in the runtime, with our tokenizer; decodes greedily.
+
+    On a GPU the environment's RWKV_CUDA_ON=1 makes the runtime compile its own kernel, which needs nvcc.
+
+    Args:
+        config: The run's settings.
+        path: The merged model's directory; None for the base model of the config.
+    """
+
+    batch_size = 1
+
+    def __init__(self, config: RunConfig, path: Path | None) -> None:
+        """Load tokenizer and model. Raises UsageError where that fails."""
+        self.tokenizer = load_tokenizer(config, path)
+        self.ends = frozenset({self.tokenizer.eos_token_id})
+        self._model = _load(runtime_file(path or config.model), config.test_precision)
+        self._with_penalties = config.decoding == "authors_rwkv"
+
+    def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+        """Return the new token ids of each prompt, the end token included."""
+        return [self._answer(ids, max_new_tokens) for ids in prompts]
+
+    def _answer(self, ids: list[int], max_new_tokens: int) -> list[int]:
+        state = None
+        for start in range(0, len(ids), PIECE):
+            logits, state = self._model.forward(ids[start : start + PIECE], state)
+        penalties = RuntimePenalties(self.tokenizer) if self._with_penalties else None
+        new: list[int] = []
+        while True:
+            scores = logits.unsqueeze(0)  # (1, V)
+            if penalties is not None:
+                last = torch.tensor([[new[-1] if new else ids[-1]]], device=scores.device)
+                scores = penalties(last, scores)
+            new.append(int(scores.argmax()))
+            if new[-1] in self.ends or len(new) == max_new_tokens:
+                return new
+            logits, state = self._model.forward([new[-1]], state)
+
+
+def _load(file: Path, precision: str) -> Any:
+    """Return the runtime's model; what it prints while it loads is dropped.
+
+    Args:
+        file: The `.pth` file.
+        precision: `bf16`, `fp16` or `fp32`.
+    """
+    place = device()
+    if place.type == "cpu":
+        os.environ["RWKV_CUDA_ON"] = "0"  # read when the package is imported
+    os.environ.setdefault("RWKV_CUDA_ON", "0")
+    os.environ.setdefault("RWKV_JIT_ON", "0")  # TorchScript is deprecated; the logits are the same
+    os.environ["RWKV_V7_ON"] = "0"  # 1 would make it read every file as an RWKV7
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with contextlib.redirect_stdout(io.StringIO()):
+        from rwkv.model import RWKV
+
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32  # the import switches both on
+        return RWKV(model=str(file), strategy=f"{place} {precision}")
