@@ -285,6 +285,9 @@ def _explain(error: Exception) -> str | None:
         )
     if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+        reason = (str(error).strip().splitlines() or ["no more to allocate"])[0][:160]
+        return f"out of memory ({reason}): see what the run needs with --plan, and take a larger machine or less"
     package = _missing_package(error)
     if package:
         return (

@@ -74,7 +74,7 @@ def _leave_out_foreign(layer: Layer, run_config: str) -> list[str]:
     peft, decided_by = layer.get("peft", (RunConfig.peft, "default"))
     problems = []
     for key, (_, source) in list(layer.items()):
-        if peft not in METHODS or not lacks(peft, key):
+        if not isinstance(peft, str) or peft not in METHODS or not lacks(peft, key):
             continue
         del layer[key]
         if source == "flag" or (source != run_config and decided_by not in ("flag", run_config)):
@@ -128,14 +128,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_layers(path: Path, children: tuple[Path, ...] = ()) -> Layer:
-    """Return the settings of a YAML and of the YAMLs its `parent:` names, which lie in the same folder."""
+    """Return the settings of a YAML and of the YAMLs its `parent:` names, relative to the folder it lies in."""
     content = _read_yaml(path)
     parent = content.pop("parent", None)
     layer = {key: (value, str(path)) for key, value in content.items()}
     if parent is None:
         return layer
     parent_path = path.parent / f"{parent}.yaml"
-    if parent_path in (path, *children):
+    if parent_path.resolve() in [known.resolve() for known in (path, *children)]:
         raise UsageError(f"{path}: parent = {parent!r} leads back to itself")
     if not parent_path.is_file():
         there = [file.stem for file in path.parent.glob("*.yaml")]

@@ -73,7 +73,8 @@ def _ranks(value: Any, from_flag: bool) -> dict[str, int]:
     pairs = dict(word.split("=", 1) for word in value) if from_flag else value
     if not isinstance(pairs, dict) or not all(isinstance(name, str) for name in pairs):
         raise ValueError
-    ranks = {name: _whole_number(rank, from_flag) for name, rank in pairs.items()}
+    # sorted, as PEFT writes them: the first pattern that matches counts, before and after saving
+    ranks = {name: _whole_number(rank, from_flag) for name, rank in sorted(pairs.items())}
     if any(rank < 1 for rank in ranks.values()):
         raise ValueError
     return ranks

@@ -16,11 +16,10 @@ import torch
 
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory
-from sorsa.methods import find_method
 from sorsa.models import is_rwkv6, load_base_model, load_tokenizer, make_savable
 from sorsa.run_folder import RunFolder, environment
 from sorsa.rwkv6 import RUNTIME_FILE
-from sorsa.trained_weights import load_weights
+from sorsa.trained_weights import INDEX, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +47,7 @@ def merge(config: RunConfig) -> None:
             f"{folder.command('test')} --test-dataset NAME"
         )
     start = time.perf_counter()
-    merged = _merged(load_base_model(config, torch.float32), adapter, config)
+    merged = _merged(load_base_model(config, torch.float32), adapter)
     tokenizer = load_tokenizer(config, path=adapter)
     make_savable(merged)
     with whole_directory(folder.merged, replace=config.overwrite) as directory:
@@ -74,14 +73,14 @@ def _write_runtime_file(directory: Path) -> None:
         logger.warning("no %s for the rwkv runtime: %s", RUNTIME_FILE, error)
 
 
-def _merged(base: PreTrainedModel, adapter: Path, config: RunConfig) -> PreTrainedModel:
+def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """Put what was trained into the base model; raise UsageError where it does not belong to it."""
     from peft import PeftModel
 
     import sorsa  # noqa: F401  registers SORSA with PEFT
 
     try:
-        if find_method(config.peft).peft_config is None:
+        if (adapter / INDEX).is_file():  # what was saved decides, whatever --peft says now
             return load_weights(base, adapter)
         model = PeftModel.from_pretrained(base, str(adapter))
     except torch.OutOfMemoryError:

@@ -275,3 +275,20 @@ def test_a_grid_of_learning_rates(folder: Path, grid: list[str] | None, expected
     assert load_config("g", "train", flags).lr_grid == expected
     with pytest.raises(UsageError, match=r"--lr-grid = \['0', '1'\]: must be above 0"):
         load_config("g", "train", flags | {"lr_grid": ["0", "1"]})
+
+
+def test_a_method_that_is_no_text(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"peft = \['lora'\] .*: must be text"):
+        load("peft: [lora]\n", folder)
+
+
+def test_a_parent_loop_through_other_spellings(folder: Path) -> None:
+    write(folder, f"parent: ../{folder.name}/configs/b\n".replace(f"../{folder.name}/", "../"), "a")
+    write(folder, "parent: ../configs/a\n", "b")
+    with pytest.raises(UsageError, match=r"parent = .* leads back to itself"):
+        load_config("a", "train", {}, "configs")
+
+
+def test_rank_patterns_are_sorted_as_peft_writes_them(folder: Path) -> None:
+    config = load("rank_pattern: {q_proj: 2, layers.0.self_attn.q_proj: 3}\n", folder)
+    assert list(config.rank_pattern) == ["layers.0.self_attn.q_proj", "q_proj"]

@@ -19,6 +19,7 @@ from sorsa.adapters.osora_layer import OsoraLinear
 from sorsa.adapters.residual_layer import ResidualLinear
 from sorsa.errors import UsageError
 from sorsa.files import whole_directory, write_json
+from sorsa.trained_weights import INDEX
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -82,6 +83,8 @@ def export_run(config: RunConfig) -> None:
 
 
 def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if (folder / INDEX).is_file():
+        raise UsageError(f"{folder} holds trained weights and no adapter: there is no LoRA in them to export")
     try:
         config = json.loads((folder / _CONFIG).read_text())
         tensors = load_file(folder / _WEIGHTS)
@@ -89,6 +92,8 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UsageError(f"{folder} is no saved adapter: {Path(error.filename).name} is missing") from error
     except (json.JSONDecodeError, SafetensorError) as error:
         raise UsageError(f"{folder} is damaged: {error}") from error
+    if config.get("peft_type") == "LORA" and not config.get("use_dora"):
+        raise UsageError(f"{folder} is a plain LoRA already: any program that knows LoRA loads it as it is")
     if config.get("peft_type") not in _LAYERS:
         allowed = " and ".join(_LAYERS)
         raise UsageError(f"{folder} holds a {config.get('peft_type')} adapter; only {allowed} adapters are exported")

@@ -26,16 +26,17 @@ comparison.json:
         config, file, peft, rank (null where the method has none), trainable_parameters, total_parameters
         grid [          empty without lr_grid; ascending
             lr, gamma (null: the method has none), run, validation {correct, total, accuracy, interval_95} | null,
-            diverged (its loss was no finite number any more: it cannot win)
+            diverged (its loss was no finite number any more: it cannot win, and has no test)
         ]
         lr, gamma, validation_accuracy      of the winner; null until the grid is complete
         runs [          one per seed, ascending
             seed, run, test {correct, total, accuracy, interval_95} | null, first_loss, last_loss, steps, tokens,
-            seconds, seconds_per_step, peak_host_bytes, peak_gpu_bytes
+            seconds, seconds_per_step, peak_host_bytes, peak_gpu_bytes, diverged
         ]
         test {n, mean, sd (of the sample, null for n = 1)} | null
     ]
-Accuracies are shares (0 to 1), sizes bytes, losses nats per response token, `run` a name under runs/, null: not yet.
+Accuracies are shares (0 to 1), sizes bytes, losses nats per response token (AdaLoRA's with its
+regularizer), `run` a name under runs/, null: not yet.
 
 Disk: what was trained stays (an adapter; for full fine-tuning the whole model in FP32, per run), and for PiSSA and
 OLoRA its start. Merged models are deleted after their test, a training's checkpoints after its end, so that at most two
@@ -44,16 +45,17 @@ merged models and one training's two checkpoints exist at a time.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sorsa.errors import UsageError
-
 if TYPE_CHECKING:
     from sorsa.comparison.runs import Method, Run
     from sorsa.comparison.stages import Stages
+
+logger = logging.getLogger(__name__)
 
 RUN_PY = Path(__file__).resolve().parent.parent.parent / "run.py"
 
@@ -114,9 +116,10 @@ def _run_method(method: Method, stages: Stages, done: Callable[[int], None]) -> 
                     other.discard_merged()
             done(1 if len(tried) > 1 else 0)  # the best one, whichever it is, is still to be tested
         if best is None:
-            raise UsageError(
-                f"configuration {method.config.name!r}: training diverged with every learning rate of lr_grid = "
-                f"{method.config.lr_grid}; give it smaller ones"
+            logger.warning(
+                "\n%s: training diverged with every learning rate of lr_grid = %s; give it smaller ones",
+                method.config.name,
+                method.config.lr_grid,
             )
     for run in method.runs():
         stages.test(run)

@@ -50,7 +50,10 @@ def write_record(comparison: Comparison) -> dict[str, Any]:
 
 
 def _complete(method: dict[str, Any], seeds: int) -> bool:
-    return bool(method["test"]) and method["test"]["n"] == seeds
+    """Return whether nothing is left to do: every seed is tested or diverged, or the whole grid diverged."""
+    if method["grid"] and all(entry["diverged"] for entry in method["grid"]):
+        return True
+    return sum(bool(run["test"] or run["diverged"]) for run in method["runs"]) == seeds
 
 
 def _started(path: Path) -> str:
@@ -116,6 +119,7 @@ def _run_facts(run: Run) -> dict[str, Any]:
         "seed": run.config.seed,
         "run": run.name,
         "test": _score(run.test_result()),
+        "diverged": run.diverged,
         "steps": steps,
         "seconds_per_step": round(seconds / steps, 4) if seconds and steps else None,
         **{key: record.get(key) for key in _COPIED},

@@ -67,14 +67,7 @@ class Stages:
 
     def validate(self, run: Run) -> None:
         """Bring a run to its score on the validation questions; a training that diverges is left without one."""
-        if run.validation_result() is not None or run.diverged:
-            return
-        try:
-            self._make_merged(run)
-        except UsageError as error:
-            if not run.diverged:
-                raise
-            logger.warning("\n%s; this learning rate is left out", error)
+        if run.validation_result() is not None or not self._make_merged(run):
             return
         link = run.validation.merged  # --test looks for the model in the folder it writes to
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -85,19 +78,32 @@ class Stages:
         link.unlink()
 
     def test(self, run: Run) -> None:
-        """Bring a run to its score on the test split."""
-        if run.test_result() is None:
-            self._make_merged(run)
+        """Bring a run to its score on the test split; a training that diverges is left without one."""
+        if run.test_result() is None and self._make_merged(run):
             self._call(run, "test", "test")
 
-    def _make_merged(self, run: Run) -> None:
-        """Bring a run to a merged model."""
+    def _make_merged(self, run: Run) -> bool:
+        """Bring a run to a merged model; return False where its training diverged, now or before."""
         write_whole(run.yaml, run.config.to_yaml())
+        if run.diverged:
+            return False
         if not run.merged:
-            if not run.trained:
-                self._call(run, "train", "train")
+            if not run.trained and not self._train(run):
+                return False
             self._call(run, "merge", "merge")
         run.discard_checkpoints()
+        return True
+
+    def _train(self, run: Run) -> bool:
+        """Train a run; return False where it diverged, which is a result and ends nothing else."""
+        try:
+            self._call(run, "train", "train")
+        except UsageError as error:
+            if not run.diverged:
+                raise
+            logger.warning("\n%s", error)
+            return False
+        return True
 
     def _call(self, run: Run, mode: str, stage: str, *flags: str) -> None:
         """Run one stage to its end.

@@ -52,6 +52,7 @@ class Method:
             configuration. None for a method that trains the model's own weights.
         callbacks: From a run's settings to what the method adds to the Trainer.
         rank_within_matrix: Whether the rank is that of a matrix, and so at most its smaller side.
+        extra_copies: FP32 copies of the trained tensors that the method keeps in memory beside AdamW's.
         moves_base: Whether PEFT's initialisation takes the adapter's start out of the base weights, so that the
             adapter alone is not what was trained; `sorsa.training.moved_base` mends that.
     """
@@ -60,6 +61,7 @@ class Method:
     peft_config: Callable[[RunConfig, int | None], peft.PeftConfig] | None
     callbacks: Callable[[RunConfig], list[TrainerCallback]] = no_callbacks
     rank_within_matrix: bool = True
+    extra_copies: int = 0
     moves_base: bool = False
 
 

@@ -1,7 +1,8 @@
 """AdaLoRA (arXiv 2303.10512) as PEFT implements it: `B diag(E) A` whose least important triplets are set to zero.
 
 The rank is cut from `init_rank` (r_init) to an average of `rank` (r_target) between step `t_init` and step
-T - `t_final`; then it stays. AdaLoRA's own orthonormality regularizer is part of the loss that is reported.
+T - `t_final`; then it stays. The losses reported contain AdaLoRA's own orthonormality
+regularizer, which PEFT adds to the model's: several nats at first. `alpha` is divided by `init_rank`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def peft_config(config: RunConfig, steps: int | None) -> peft.AdaLoraConfig:
         steps: Optimizer steps T; None stands for just enough of them.
 
     Raises:
-        UsageError: The schedule leaves no step between `t_init` and T - `t_final`.
+        UsageError: `init_rank` is below `rank`, or the schedule leaves no step between `t_init` and T - `t_final`.
     """
     import peft
 
@@ -39,6 +40,10 @@ def peft_config(config: RunConfig, steps: int | None) -> peft.AdaLoraConfig:
             "steps of this run, because the ranks are cut in between; lower them, or train longer"
         )
     first_rank = config.init_rank or config.rank
+    if first_rank < config.rank:
+        raise UsageError(
+            f"init_rank = {first_rank}: below rank = {config.rank}, to which AdaLoRA cuts it; give it at least that"
+        )
     # The Trainer adds up the losses of the micro-batches and processes of a step, each already divided by the tokens
     # of all; PEFT's regularizer is added to every one of them and must count once.
     losses_per_step = config.accum_steps * int(os.environ.get("WORLD_SIZE", "1"))
@@ -70,4 +75,5 @@ METHOD = Method(
     settings=MODULE_SETTINGS | {"rank", "alpha", "dropout", "init_rank", "t_init", "t_final", "beta1", "beta2"},
     peft_config=peft_config,
     callbacks=callbacks,
+    extra_copies=3,  # of PEFT's allocator: importance, and its two moving averages
 )

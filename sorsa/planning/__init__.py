@@ -79,15 +79,21 @@ def _from_architecture(config: RunConfig) -> dict[str, Any]:
         "trainable_parameters": counts.trainable,
         "total_parameters": counts.total,
         "trainable_by_kind": counts.by_kind,
-        "paper": _paper(config.name),
+        "paper": _paper(config),
         **schedule,
         **plan_memory(model, counts, config),
     }
 
 
-def _paper(name: str) -> dict[str, Any] | None:
-    """Return the run's row of Table 1, None for a run that is not in it."""
+def _paper(config: RunConfig) -> dict[str, Any] | None:
+    """Return the run's row of Table 1; None for a run that is not in it, or whose flags made it another."""
+    from sorsa.config_files import load_config
     from sorsa.paper import find_score
 
-    row = find_score(name)
-    return None if row is None else {"trainable_millions": row.million, "accuracy": dict(row.accuracy)}
+    row = find_score(config.name)
+    if row is None:
+        return None
+    own = load_config(config.name, "plan", {})
+    if any(getattr(config, name) != getattr(own, name) for name in ("model", "peft", "rank", "target_modules")):
+        return None
+    return {"trainable_millions": row.million, "accuracy": dict(row.accuracy)}

@@ -59,8 +59,14 @@ class Counts:
     frozen_adapter_bytes: int
     """Buffers of the adapter: SORSA's and OSoRA's initial factors, VeRA's shared matrices."""
     trainable_bytes: int
+    extra_bytes: int
+    """What the method keeps beside AdamW's state: AdaLoRA's allocator."""
     saved_bytes: int
     """What training leaves in `adapter/`, without the tokenizer."""
+    start_bytes: int
+    """What PiSSA and OLoRA keep in `start/`."""
+    checkpoint_bytes: int
+    """Two checkpoints: weights or adapter, AdamW's moments, the allocator's averages."""
     merged_bytes: int
     """What merging writes: the base model's parameters, FP32."""
 
@@ -72,6 +78,7 @@ class Counts:
             model: What `adapt_skeleton` returned.
             config: The run's settings; `peft` is read.
         """
+        method = find_method(config.peft)
         trainable, total = parameter_counts(model)
         trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
         own = _adapter_names(model)
@@ -81,6 +88,10 @@ class Counts:
             saved = list(get_peft_model_state_dict(model, save_embedding_layers=False).values())
         else:
             saved = trained
+        # AdaLoRA's is saved in its final size; PiSSA and OLoRA as LoRA of rank 2r (`training.moved_base`)
+        final = config.rank / (config.init_rank or config.rank) if isinstance(model, PeftModel) else 1
+        extra = method.extra_copies * _bytes(trained)
+        inside = _bytes(saved) if isinstance(model, PeftModel) else _bytes(base)
         return cls(
             trainable=trainable,
             total=total,
@@ -89,8 +100,10 @@ class Counts:
             adapter_bytes=_bytes(tensor for name, tensor in parameters.items() if name in own),
             frozen_adapter_bytes=_bytes(tensor for name, tensor in buffers.items() if name in own),
             trainable_bytes=_bytes(trained),
-            # PiSSA and OLoRA are saved as the LoRA of rank 2r that fits the untouched base (`training.moved_base`)
-            saved_bytes=_bytes(saved) * (2 if find_method(config.peft).moves_base else 1),
+            extra_bytes=extra,
+            saved_bytes=round(_bytes(saved) * final) * (2 if method.moves_base else 1),
+            start_bytes=_bytes(saved) if method.moves_base else 0,
+            checkpoint_bytes=2 * (inside + 2 * _bytes(trained) + extra * 2 // 3),
             merged_bytes=_bytes(base),
         )
 

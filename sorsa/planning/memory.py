@@ -40,6 +40,7 @@ def plan_memory(model: nn.Module, counts: Counts, config: RunConfig) -> dict[str
         "adapter": counts.adapter_bytes,
         "gradients": counts.trainable_bytes,
         "optimizer_state": 2 * counts.trainable_bytes,  # AdamW: two moments
+        "rank_allocator": counts.extra_bytes,  # AdaLoRA's
     }
     copy = counts.trainable_bytes  # AdamW's fast path makes one of what it updates, when the activations are gone
     total = {key: max(sum(step.peak.values()), copy) + sum(fixed.values()) for key, step in steps.items()}
@@ -52,7 +53,12 @@ def plan_memory(model: nn.Module, counts: Counts, config: RunConfig) -> dict[str
                 for key, name in CHECKPOINTING.items()
             },
             "total": {name: total.get(key) for key, name in CHECKPOINTING.items()},
-            "disk": {"adapter": counts.saved_bytes, "merged_model": counts.merged_bytes},
+            "disk": {
+                "checkpoints": counts.checkpoint_bytes,
+                "start": counts.start_bytes,
+                "adapter": counts.saved_bytes,
+                "merged_model": counts.merged_bytes,
+            },
         },
         "fits": {
             str(size): {name: total[key] <= size * 10**9 if steps else None for key, name in CHECKPOINTING.items()}

@@ -19,6 +19,13 @@ FIXED = {
     "adapter": "adapter",
     "gradients": "gradients",
     "optimizer_state": "AdamW's state",
+    "rank_allocator": "AdaLoRA's allocator",
+}
+DISK = {
+    "checkpoints": "checkpoints/, two at a time",
+    "start": "start/",
+    "adapter": "adapter/",
+    "merged_model": "merged/",
 }
 
 
@@ -87,9 +94,8 @@ def _memory(plan: dict[str, Any]) -> list[str]:
         lines.append(_row("most at a time", *(_gb(sizes["total"][mode]) for mode in modes)))
     for size, fits in plan["fits"].items():
         lines.append(_row(f"fits in {size} GB", *({True: "yes", False: "no"}.get(fits[m], "?") for m in modes)))
-    disk = sizes["disk"]
-    lines += ["", "disk, GB", _row("adapter/", _gb(disk["adapter"])), _row("merged/", _gb(disk["merged_model"]))]
-    return lines
+    disk = [_row(label, _gb(sizes["disk"][key])) for key, label in DISK.items() if sizes["disk"][key]]
+    return [*lines, "", "disk, GB", *disk]
 
 
 def _measured(plan: dict[str, Any]) -> list[str]:

@@ -108,7 +108,7 @@ def targeted_modules(model: PreTrainedModel, peft_config: PeftConfig) -> dict[st
         peft_config: `target_modules` (`all-linear`, a regular expression, or names) less `exclude_modules`.
 
     Raises:
-        UsageError: Nothing matches (names some linear layers that exist), or a match is not a linear layer.
+        UsageError: Nothing matches (names some linear layers that exist), or a match is not a linear layer or tied.
     """
     head = model.get_output_embeddings()
     linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
@@ -126,7 +126,13 @@ def targeted_modules(model: PreTrainedModel, peft_config: PeftConfig) -> dict[st
             "or all-linear"
         )
     _check_every_name(model, peft_config)
+    tied = head if getattr(model.config, "tie_word_embeddings", False) else None
     for name, module in targets.items():
+        if module is tied:
+            raise UsageError(
+                f"target_modules = {_shown(peft_config.target_modules)}: {name} shares its weight with the embeddings "
+                "in this model, which would change with it; leave it out"
+            )
         if not isinstance(module, nn.Linear):
             raise UsageError(
                 f"target_modules = {_shown(peft_config.target_modules)}: {name} is a {type(module).__name__}, and only "
@@ -155,8 +161,15 @@ def check_ranks(targets: dict[str, nn.Module], rank: int, pattern: dict[str, int
         pattern: Other ranks, by module name or regular expression.
 
     Raises:
-        UsageError: Names the narrowest matrix that its rank does not fit, and the largest rank possible.
+        UsageError: Names the narrowest matrix that its rank does not fit, and the largest rank possible; or a pattern
+            that fits no matrix.
     """
+    for key in pattern:
+        if not any(get_pattern_key([key], name) == key for name in targets):
+            last = {name.rsplit(".", 1)[-1] for name in targets}
+            raise UsageError(
+                f"rank_pattern = {key!r}: none of the matrices to adapt is called so.{did_you_mean(key, last)}"
+            )
     wrong = []
     for name, module in targets.items():
         own_rank = pattern.get(get_pattern_key(pattern.keys(), name), rank)

@@ -29,9 +29,10 @@ _COPIED = ("loss", "grad_norm", "learning_rate", "regularizer", "orthonormality_
 class MetricsWriter(TrainerCallback):
     """Appends one JSON row per optimizer step to metrics.jsonl.
 
-    A row: `step`, `loss` (mean over the step's response tokens, nats), `grad_norm` (before clipping, without the
-    regularizer's part), `learning_rate` (the one used in this step), `regularizer` and `orthonormality_error` (SORSA),
-    `tokens` (read since step 0, all processes, no padding), `tokens_per_second` (this step, saving not counted).
+    A row: `step`, `loss` (mean over the step's response tokens, nats; AdaLoRA's includes its regularizer),
+    `grad_norm` (before clipping, without the SORSA regularizer's part), `learning_rate` (the one used in this step),
+    `regularizer` and `orthonormality_error` (SORSA), `tokens` (read since step 0, all processes, no padding),
+    `tokens_per_second` (this step, saving not counted).
 
     Must come after `OrthonormalCallback` in the Trainer's callbacks, whose values it copies.
 

@@ -17,8 +17,11 @@ import yaml
 
 from sorsa.errors import UsageError
 from sorsa.files import write_json, write_whole
+from sorsa.methods import find_method
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
     from sorsa.config import RunConfig
     from sorsa.run_folder import RunFolder
 
@@ -28,6 +31,7 @@ _MARK = "complete.json"
 # Settings that may differ between a run and its resumption: they do not change what is computed.
 _FREE_GROUPS = frozenset({"testing"})
 _FREE_FIELDS = frozenset({"overwrite", "run_path", "local", "cache_path", "svd_cache_path", "workers", "save_steps"})
+_FREE_FIELDS |= {"lr_grid"}
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -100,7 +104,34 @@ def find_resumable(folder: RunFolder, config: RunConfig) -> Path | None:
             f"run {folder.name!r} exists, unfinished, with other settings ({'; '.join(changed)}); use the same "
             "settings to resume it, give another --name, or start anew with --overwrite"
         )
-    return last_complete(folder.checkpoints)
+    checkpoint = last_complete(folder.checkpoints)
+    if checkpoint is not None and find_method(config.peft).moves_base and not folder.start.is_dir():
+        raise UsageError(
+            f"{folder.start}: missing, and {config.peft} cannot go on without the adapter's start that was kept there; "
+            "copy it back, or start anew with --overwrite"
+        )
+    return checkpoint
+
+
+def check_steps(folder: RunFolder, arguments: TrainingArguments) -> None:
+    """Refuse to resume with other steps than the run began with: the learning rate and T would not be the run's.
+
+    Args:
+        folder: The run's folder, with its record.
+        arguments: With `max_steps` = T.
+
+    Raises:
+        UsageError: The number of processes, or the data, is another one.
+    """
+    record = folder.read_record()
+    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    before, now = (record.get("steps"), record.get("global_batch")), (arguments.max_steps, batch)
+    if None not in before and before != now:
+        raise UsageError(
+            f"run {folder.name!r} began with {before[0]} optimizer steps of {before[1]} samples, now they would be "
+            f"{now[0]} of {now[1]}: resume it with {record.get('processes')} processes and the same data, or start "
+            "anew with --overwrite"
+        )
 
 
 def start_folder(folder: RunFolder, config: RunConfig, checkpoint: Path | None) -> None:
@@ -120,7 +151,7 @@ def start_folder(folder: RunFolder, config: RunConfig, checkpoint: Path | None) 
 
 
 def _differences(folder: RunFolder, config: RunConfig) -> list[str]:
-    """Return `name was X, now Y` for each setting that changes what is computed; a missing setting was the default."""
+    """Return `name was X, now Y` for each setting that changes what is computed; one not written then is ignored."""
     try:
         before: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:

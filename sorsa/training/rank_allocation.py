@@ -51,6 +51,8 @@ class RankAllocation(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: PeftModel, **kwargs: Any
     ) -> None:
         """Update scores and ranks; the gradients of the step are still there."""
+        if getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            return  # FP16: an overflow, whose gradients would spoil the scores for ever
         tuner: AdaLoraModel = model.base_model
         step = state.global_step + 1  # the Trainer counts this step only after the callback
         config = tuner.peft_config[tuner.trainable_adapter_name]

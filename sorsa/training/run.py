@@ -5,6 +5,7 @@ The loop itself is the Hugging Face Trainer's; the regularizer (Eq. 3) enters th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import errno
@@ -33,9 +34,11 @@ from sorsa.training.arguments import plan_steps, training_arguments
 from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar, read_metrics
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from sorsa.config import RunConfig
+    from sorsa.data.tokenise import TokenCounts
 
 logger = logging.getLogger(__name__)
 
@@ -57,50 +60,68 @@ def run_training(config: RunConfig) -> None:
         logging.getLogger("sorsa").setLevel(logging.WARNING)
     check_adapter(load_skeleton(config), config)  # before anything that takes minutes
     tokenizer = load_tokenizer(config)
+    rows, counts = _load_rows(config, tokenizer, arguments)
+    if checkpoint is not None:
+        checkpoints.check_steps(folder, arguments)
+    model = _load_model(config, tokenizer, arguments, folder.start if checkpoint else None)
+    before = None if find_method(config.peft).peft_config else trained_weights.probes(model)
+    stop = GracefulStop()
+    trainer = Trainer(
+        model, arguments, ResponseCollator(tokenizer.pad_token_id), rows, callbacks=_callbacks(config, folder, stop)
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ProgressBar())
+    main = trainer.is_world_process_zero()
+    if main:
+        checkpoints.start_folder(folder, config, checkpoint)
+        if find_method(config.peft).moves_base and checkpoint is None:
+            moved_base.keep_start(model, folder.start)
+        folder.update_record(**_opening_record(config, model, arguments, dataclasses.asdict(counts)))
+    start = time.perf_counter()
+    try:
+        _fit(trainer, stop, checkpoint)
+        if trainer.state.global_step >= arguments.max_steps:
+            _save(trainer, tokenizer, folder, config, before)
+    except BaseException as error:
+        if main:
+            _note_failure(error, folder, trainer.state.global_step, time.perf_counter() - start)
+        raise
+    if main:
+        _close(folder, trainer, time.perf_counter() - start)
+    if trainer.state.global_step < arguments.max_steps:
+        raise KeyboardInterrupt
+
+
+def _load_rows(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, arguments: TrainingArguments
+) -> tuple[Dataset, TokenCounts]:
+    """Return the samples that whole optimizer steps use, and what became of all rows; sets the number of steps."""
     with arguments.main_process_first(desc="tokenising"):  # the other processes then read its cache
         rows, counts = load_training_set(config, tokenizer)
     logger.info("%s: %s", config.train_dataset, counts)
-    rows = rows.select(range(plan_steps(arguments, config, len(rows))))
+    return rows.select(range(plan_steps(arguments, config, len(rows)))), counts
+
+
+def _load_model(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, arguments: TrainingArguments, start: Path | None
+) -> nn.Module:
+    """Load the base model and prepare it for training.
+
+    Args:
+        config: The run's settings.
+        tokenizer: Must fit the model.
+        arguments: With the number of steps.
+        start: For a resumed run, where a method that moves the base has kept its start.
+    """
     method = find_method(config.peft)
     if method.peft_config:
         method.peft_config(config, arguments.max_steps)  # AdaLoRA's schedule, before the weights are loaded
     set_seed(config.seed)
     base = load_base_model(config, torch.float32)
     check_vocabulary(tokenizer, base)
-    model = adapt(base, config, arguments.max_steps, folder.start if checkpoint and method.moves_base else None)
-    before = None
     if method.peft_config is None:
-        before = trained_weights.probes(model)
         make_savable(base)  # the checkpoints hold the whole model
-
-    collator = ResponseCollator(tokenizer.pad_token_id)
-    stop = GracefulStop()
-    trainer = Trainer(model, arguments, collator, rows, callbacks=_callbacks(config, folder, stop))
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ProgressBar())
-    main = trainer.is_world_process_zero()
-    if main:
-        checkpoints.start_folder(folder, config, checkpoint)
-        if method.moves_base and checkpoint is None:
-            moved_base.keep_start(model, folder.start)
-        folder.update_record(**_opening_record(config, model, arguments, dataclasses.asdict(counts)))
-    try:
-        seconds = _fit(trainer, stop, checkpoint)
-        if trainer.state.global_step >= arguments.max_steps:
-            _save(trainer, tokenizer, folder, before)
-    except KeyboardInterrupt:  # the second Ctrl-C: at once, so only what was saved before is there
-        folder.update_record(status="interrupted")
-        raise
-    except Exception as error:
-        if main and isinstance(error, Diverged):
-            folder.update_record(status="diverged")
-        if main:
-            _explain_failure(error, folder, trainer.state.global_step)
-        raise
-    if main:
-        _close(folder, trainer, seconds)
-    if trainer.state.global_step < arguments.max_steps:
-        raise KeyboardInterrupt
+    return adapt(base, config, arguments.max_steps, start if method.moves_base else None)
 
 
 def _callbacks(config: RunConfig, folder: RunFolder, stop: GracefulStop) -> list[TrainerCallback]:
@@ -108,23 +129,27 @@ def _callbacks(config: RunConfig, folder: RunFolder, stop: GracefulStop) -> list
     return [*find_method(config.peft).callbacks(config), MetricsWriter(folder.metrics), CheckpointMarker(), stop]
 
 
-def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> float:
-    """Train up to the last step or a signal, and return the seconds it took."""
-    start = time.perf_counter()
+def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> None:
+    """Train up to the last step or a signal."""
     if checkpoint is not None:
         logger.info("resuming from %s", checkpoint)
     if checkpoint is not None and checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
         # All steps were done, only the adapter is missing (its saving failed); the Trainer would do one step more.
         trainer._load_from_checkpoint(str(checkpoint))
-        trainer.state.global_step = checkpoints.step_of(checkpoint)
-        return 0.0
+        trainer.state.global_step = trainer.state.max_steps = checkpoints.step_of(checkpoint)
+        for event in (trainer.callback_handler.on_train_begin, trainer.callback_handler.on_train_end):
+            event(trainer.args, trainer.state, trainer.control)  # AdaLoRA reads its ranks and hands them to PEFT
+        return
     with stop.listening():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return time.perf_counter() - start
 
 
 def _save(
-    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: RunFolder, before: dict[str, torch.Tensor] | None
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: RunFolder,
+    config: RunConfig,
+    before: dict[str, torch.Tensor] | None,
 ) -> None:
     """Write what was trained, and the tokenizer, to `adapter/`, whole or not at all; on the main process.
 
@@ -132,6 +157,7 @@ def _save(
         trainer: Holds the trained model.
         tokenizer: Saved beside it.
         folder: The run's folder.
+        config: The run's settings.
         before: Samples of the weights before training, for a method without adapter.
     """
     model = trainer.model
@@ -141,7 +167,7 @@ def _save(
     with whole_directory(folder.adapter, replace=True) as directory:
         if state is not None:
             trained_weights.save_weights(state, before, model.name_or_path, directory)
-        elif folder.start.exists():
+        elif find_method(config.peft).moves_base:
             moved_base.save_as_lora(model, folder.start, directory)
         else:
             # False: the embeddings are never changed here, and finding that out by itself would ask the hub
@@ -202,6 +228,17 @@ def _peak_memory() -> dict[str, int]:
     if torch.cuda.is_available():
         memory["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
     return memory
+
+
+def _note_failure(error: BaseException, folder: RunFolder, step: int, seconds: float) -> None:
+    """Write to the record how the run ended and the time it took, and explain what the user can mend."""
+    # a second Ctrl-C stops at once, so that only what was saved before is there
+    known = {Diverged: "diverged", KeyboardInterrupt: "interrupted"}
+    before = folder.read_record().get("seconds", 0.0)
+    with contextlib.suppress(OSError):  # the disk may be full
+        folder.update_record(status=known.get(type(error), "failed"), seconds=round(before + seconds, 3))
+    if isinstance(error, Exception):
+        _explain_failure(error, folder, step)
 
 
 def _explain_failure(error: Exception, folder: RunFolder, step: int) -> None:

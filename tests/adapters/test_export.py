@@ -77,7 +77,7 @@ def test_refusals(tuner: Tuner, base: Net, tmp_path: Path) -> None:
         export_lora(source, tmp_path / "lora")
     weights.write_bytes(content)
     config = source / "adapter_config.json"
-    config.write_text(config.read_text().replace(f'"{tuner.prefix[:-1].upper()}"', '"LORA"'))
-    with pytest.raises(UsageError, match="holds a LORA adapter; only SORSA and OSORA adapters are exported"):
+    config.write_text(config.read_text().replace(f'"{tuner.prefix[:-1].upper()}"', '"VERA"'))
+    with pytest.raises(UsageError, match="holds a VERA adapter; only SORSA and OSORA adapters are exported"):
         export_lora(source, tmp_path / "lora")
     assert not (tmp_path / "lora").exists()

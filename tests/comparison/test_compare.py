@@ -43,13 +43,21 @@ def test_a_learning_rate_that_diverges_is_left_out(bench) -> None:
     assert bench.calls() == [f"{stage} d-lr0.002-seed42" for stage in ("train", "merge", "validate", "test")]
 
 
-def test_every_learning_rate_diverges(bench) -> None:
+def test_every_learning_rate_diverges(bench, caplog) -> None:
+    """The other methods are compared all the same."""
     bench.plan(diverge=GRID)
-    message = (
-        r"configuration 'd': training diverged with every learning rate of lr_grid = \[0.004, 0.002\]; give it small"
-    )
-    with pytest.raises(UsageError, match=message):
-        bench.compare(bench.write("d", lr_grid=GRID), seeds=1)
+    record = bench.compare(bench.write("d_a", lr_grid=GRID), bench.write("d_b", lr=0.001, valid_file=None), seeds=1)
+    assert [method["test"] and method["test"]["n"] for method in record["methods"]] == [None, 1]
+    assert record["status"] == "finished"
+    assert "d_a: training diverged with every learning rate of lr_grid = [0.004, 0.002]" in caplog.text
+
+
+def test_a_seed_that_diverges_counts_as_none(bench) -> None:
+    bench.plan(diverge=[0.001])
+    record = bench.compare(bench.write("d_a", lr=0.001), bench.write("d_b", lr=0.002), seeds=2)
+    assert [run["diverged"] for run in record["methods"][0]["runs"]] == [True, True]
+    assert (record["methods"][0]["test"], record["methods"][1]["test"]["n"]) == (None, 2)
+    assert record["status"] == "finished"
 
 
 def test_the_test_split_has_no_say(bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from sorsa.adapters.export import export_run
 from sorsa.errors import UsageError
 from sorsa.merging import merge
 from sorsa.methods import METHODS, find_method
@@ -22,6 +24,7 @@ from sorsa.models import load_base_model
 from sorsa.run_folder import RunFolder
 from sorsa.training import run, train
 from sorsa.training.callbacks import read_metrics
+from sorsa.training.rank_allocation import RankAllocation
 
 IDS = torch.arange(2, 66).reshape(2, 32)
 SETTINGS = {
@@ -47,8 +50,19 @@ class _End(TrainerCallback):
         self.logits = _logits(model)
 
 
+class _Stop(TrainerCallback):
+    """Presses Ctrl-C in the middle of the step after `done`."""
+
+    def __init__(self, done):
+        self.done = done
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step == self.done:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def _settings(peft: str) -> dict:
-    return {"peft": peft, "name": peft, "lr": 1e-2, "decomposition": "exact", **SETTINGS.get(peft, {})}
+    return {"peft": peft, "name": peft, "lr": 1e-2, **SETTINGS.get(peft, {})}
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -98,12 +112,7 @@ def test_interrupted_and_resumed_is_as_undisturbed(trained, tmp_path, monkeypatc
     config = dataclasses.replace(config, run_path=str(tmp_path / "runs"))
     original = run._callbacks
 
-    class Stop(TrainerCallback):
-        def on_substep_end(self, args, state, control, **kwargs):
-            if state.global_step == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(run, "_callbacks", lambda *a: [*original(*a), Stop()])
+    monkeypatch.setattr(run, "_callbacks", lambda *a: [*original(*a), _Stop(3)])
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.setattr(run, "_callbacks", original)
@@ -194,3 +203,92 @@ def test_adaloras_schedule_must_fit_the_run(tiny_config):
     message = r"t_init = 3, t_final = 3: their sum must be below the 6 optimizer steps of this run"
     with pytest.raises(UsageError, match=message):
         train(tiny_config(peft="adalora", t_init=3, t_final=3))
+
+
+@pytest.mark.parametrize("peft", ["sorsa", "lora", "pissa"])
+def test_patterns_alpha_and_dropout_survive_the_disk(tiny_config, monkeypatch, peft):
+    """Two patterns fit a matrix: the same one must count before and after saving, and when resuming."""
+    pattern = {"layers.0.self_attn.q_proj": 3, "q_proj": 2}
+    config = tiny_config(peft=peft, rank_pattern=pattern, alpha=6.0, dropout=0.1, lr=1e-2, save_steps=2)
+    end, original = _End(), run._callbacks
+    monkeypatch.setattr(run, "_callbacks", lambda *a: [*original(*a), _Stop(3), end])
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.setattr(run, "_callbacks", lambda *a: [*original(*a), end])
+    train(config)
+    merge(config)
+    merged = AutoModelForCausalLM.from_pretrained(RunFolder(config.run_path, "tiny").merged, dtype=torch.float32)
+    assert (_logits(merged) - end.logits).abs().max() / end.logits.abs().max() < 1e-5
+
+
+def test_adaloras_regularizer_counts_once_however_the_batch_is_split(tiny_config):
+    losses = []
+    for batch_size, accum_steps in ((4, 1), (1, 4)):
+        name = f"b{batch_size}"
+        split = {"batch_size": batch_size, "accum_steps": accum_steps, "name": name}
+        train(config := tiny_config(peft="adalora", t_init=1, t_final=3, lr=1e-2, max_steps=5, **split))
+        losses.append([row["loss"] for row in read_metrics(RunFolder(config.run_path, name).metrics)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_adalora_starts_at_the_rank_it_ends_with_or_above(tiny_config):
+    with pytest.raises(UsageError, match=r"init_rank = 2: below rank = 4, to which AdaLoRA cuts it"):
+        train(tiny_config(peft="adalora", init_rank=2, t_init=1, t_final=3))
+
+
+def test_adalora_is_cut_although_saving_failed_at_the_end(tiny_config, monkeypatch):
+    config = tiny_config(peft="adalora", **SETTINGS["adalora"])
+    original = run._save
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run, "_save", full)
+    with pytest.raises(UsageError, match="could not save at step 6"):
+        train(config)
+    monkeypatch.setattr(run, "_save", original)
+    train(config)
+    folder = RunFolder(config.run_path, config.name)
+    assert sum(len(tensor) for name, tensor in _weights(folder).items() if name.endswith("lora_E")) == 4 * 14
+    assert folder.read_record()["seconds"] > 0.1  # of the session that failed
+
+
+def test_a_skipped_fp16_step_leaves_the_scores_alone():
+    class Skipped:
+        step_was_skipped = True
+
+    RankAllocation().on_optimizer_step(None, None, None, model=None, optimizer=Skipped())  # touches nothing
+
+
+@pytest.mark.parametrize("trained", ["pissa"], indirect=True)
+def test_a_lost_start_is_one_line(trained, tmp_path):
+    config = dataclasses.replace(trained[0], run_path=str(tmp_path / "runs"))
+    folder = RunFolder(config.run_path, config.name)
+    shutil.copytree(RunFolder(trained[0].run_path, config.name).path, folder.path)
+    folder.update_record(status="interrupted")
+    shutil.rmtree(folder.start)
+    with pytest.raises(UsageError, match=r"start: missing, and pissa cannot go on without the adapter's start"):
+        train(config)
+
+
+@pytest.mark.parametrize("trained", ["lora", "full"], indirect=True)
+def test_what_was_saved_decides_how_it_is_merged(trained):
+    config, logits = trained
+    other = {"lora": "full", "full": "lora"}[config.peft]
+    merge(dataclasses.replace(config, peft=other, overwrite=True))
+    merged = AutoModelForCausalLM.from_pretrained(RunFolder(config.run_path, config.name).merged, dtype=torch.float32)
+    assert (_logits(merged) - logits).abs().max() / logits.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("trained", "message"),
+    [
+        ("pissa", "is a plain LoRA already"),
+        ("full", "holds trained weights and no adapter"),
+        ("vera", "a VERA adapter"),
+    ],
+    indirect=["trained"],
+)
+def test_exporting_what_has_no_lora_in_it(trained, message):
+    with pytest.raises(UsageError, match=message):
+        export_run(trained[0])

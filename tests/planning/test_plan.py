@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from sorsa import cli, planning
 from sorsa.config import RunConfig
+from sorsa.config_files import load_config
 from sorsa.errors import UsageError
 from sorsa.planning.architectures import EMBEDDED, build_skeleton
 
@@ -51,11 +53,22 @@ def test_text(capsys: pytest.CaptureFixture, tiny_config: Callable[..., Any]) ->
         assert re.search(line, text, re.MULTILINE), (line, text)
 
 
-def test_a_plan_beside_the_papers_row(monkeypatch: pytest.MonkeyPatch, tiny_config: Callable[..., Any]) -> None:
+def test_adaloras_allocator_and_final_rank_are_counted(tiny_config: Callable[..., Any]) -> None:
+    settings = {"peft": "adalora", "t_init": 1, "t_final": 2}
+    plan = planning.make_plan(tiny_config(init_rank=6, **settings))
+    assert plan["bytes"]["rank_allocator"] == 3 * plan["bytes"]["gradients"]
+    smaller = planning.make_plan(tiny_config(**settings))["bytes"]["disk"]["adapter"]
+    assert plan["bytes"]["disk"]["adapter"] == smaller
+
+
+def test_a_plan_beside_the_papers_row() -> None:
     from sorsa.planning.report import as_text
 
-    text = as_text(planning.make_plan(tiny_config(name="llama2_sorsa_r128_code")))
+    config = load_config("llama2_sorsa_r128_code", "plan", {})
+    text = as_text(planning.make_plan(config))
     assert "(paper: 320M)" in text and "gsm-8k 56.03, math 10.36, humaneval 24.39" in text
+    other = planning.make_plan(dataclasses.replace(config, rank=64))
+    assert other["paper"] is None and other["trainable_parameters"] < 161e6
 
 
 def test_a_model_that_cannot_be_traced(

@@ -85,6 +85,20 @@ def test_rank_above_the_smaller_side(no_svd, tiny_config, model, settings):
         adapt(model, tiny_config(**settings))
 
 
+@pytest.mark.parametrize("method", ["sorsa", "lora", "partial"])
+def test_a_head_that_is_the_embedding_is_refused(tiny_config, model, method):
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    message = r"\['lm_head', 'q_proj'\]: lm_head shares its weight with the embeddings"
+    with pytest.raises(UsageError, match=message):
+        adapt(model, tiny_config(peft=method, target_modules=["q_proj", "lm_head"]))
+
+
+def test_a_pattern_that_fits_nothing(tiny_config, model):
+    with pytest.raises(UsageError, match=r"rank_pattern = 'q_porj': none of the matrices .* Did you mean 'q_proj'"):
+        adapt(model, tiny_config(peft="lora", rank_pattern={"q_porj": 2}))
+
+
 def test_veras_rank_is_not_a_matrixs(tiny_config, model):
     adapted = adapt(model, tiny_config(peft="vera", rank=100))
     assert adapted.base_model.vera_A["default"].shape == (100, 48)

@@ -11,6 +11,7 @@ import pytest
 from sorsa.errors import UsageError
 from sorsa.run_folder import RunFolder
 from sorsa.training import checkpoints
+from sorsa.training.arguments import training_arguments
 
 
 def _checkpoint(folder, step, files=("optimizer.pt", "adapter_model.safetensors")):
@@ -129,3 +130,19 @@ def test_every_setting_is_judged(tiny_config):
     """A new setting must either refuse a resumption or be listed as free; none is forgotten by accident."""
     names = {field.name for field in dataclasses.fields(tiny_config())}
     assert names >= checkpoints._FREE_FIELDS
+
+
+def test_other_processes_would_make_it_another_run(folder, tiny_config):
+    """Half the steps of twice the batch: a resumed run would end in the middle of its learning-rate curve."""
+    arguments = training_arguments(tiny_config(), folder)
+    arguments.max_steps = 6
+    folder.update_record(steps=6, global_batch=4, processes=1)
+    checkpoints.check_steps(folder, arguments)
+    folder.update_record(steps=12, global_batch=2, processes=2)
+    message = r"began with 12 optimizer steps of 2 samples, now they would be 6 of 4: resume it with 2 processes"
+    with pytest.raises(UsageError, match=message):
+        checkpoints.check_steps(folder, arguments)
+
+
+def test_a_grid_for_comparisons_may_be_added_before_resuming(folder, tiny_config):
+    assert checkpoints.find_resumable(folder, tiny_config(lr_grid=[1e-3])).name == "checkpoint-10"
