@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,9 +190,7 @@ def test_answers_of_different_settings_are_not_mixed(merged: RunConfig) -> None:
 def test_a_model_that_the_runtime_cannot_compute_is_merged_without_its_file(
     make_run: Callable[..., RunConfig], make_model: Callable[..., Any], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    import shutil
-
-    config = make_run(peft="lora", max_steps=1)
+    config = make_run(peft="lora")
     other = shutil.copytree(config.model, tmp_path / "other")
     make_model(vocab_size=264, head_size_divisor=4).save_pretrained(other)
     config = dataclasses.replace(config, model=str(other))
