@@ -110,20 +110,21 @@ def load_base_model(config: RunConfig, dtype: torch.dtype, path: str | Path | No
     return model
 
 
-def load_skeleton(config: RunConfig) -> PreTrainedModel:
+def load_skeleton(config: RunConfig, check_weights: bool = True) -> PreTrainedModel:
     """Build the base model without its weights (on the meta device, seconds for 7B), and check that they are whole.
 
     It answers what names and shapes can: mistakes are found before the data is tokenised and the weights are loaded.
 
     Args:
         config: The run's settings; `model`, `revision`, `local` and `rwkv` are read.
+        check_weights: Whether a directory has to hold the weights too; a plan needs only its config.json.
 
     Raises:
         UsageError: As `load_base_model`, except for what only the weights themselves can tell.
     """
     from transformers import AutoModelForCausalLM
 
-    settings = model_settings(config)
+    settings = model_settings(config, check_weights=check_weights)
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
@@ -131,12 +132,13 @@ def load_skeleton(config: RunConfig) -> PreTrainedModel:
         raise UsageError(_unreadable("model", config.model, error, config.local)) from error
 
 
-def model_settings(config: RunConfig, path: str | Path | None = None) -> PreTrainedConfig:
+def model_settings(config: RunConfig, path: str | Path | None = None, check_weights: bool = True) -> PreTrainedConfig:
     """Read a model's `config.json`, after a look at its weight files: all that is known without reading weights.
 
     Args:
         config: The run's settings; `model`, `revision`, `local` and `rwkv` are read.
         path: A directory to use instead of `config.model`, for instance a merged model.
+        check_weights: Whether a directory has to hold the weights too.
 
     Raises:
         UsageError: There is no such model, a file is missing or cut off, or it is not what `rwkv` says.
@@ -146,7 +148,7 @@ def model_settings(config: RunConfig, path: str | Path | None = None) -> PreTrai
     register_rwkv6()
     source = str(path or config.model)
     if _is_directory(source, "model"):
-        _check_weights(Path(source))
+        _check_directory(Path(source), check_weights)
     try:
         settings = AutoConfig.from_pretrained(
             source,
@@ -159,7 +161,7 @@ def model_settings(config: RunConfig, path: str | Path | None = None) -> PreTrai
     except Exception as error:  # as in load_base_model
         raise UsageError(_unreadable("model", source, error, config.local)) from error
     _check_rwkv(config, settings, source)
-    if is_rwkv6(settings) and Path(source).is_dir():
+    if is_rwkv6(settings) and Path(source).is_dir() and check_weights:
         from sorsa.rwkv6.convert import check_directory
 
         check_directory(Path(source), settings)
@@ -230,8 +232,8 @@ def _is_directory(source: str, what: str) -> bool:
     return False
 
 
-def _check_weights(directory: Path) -> None:
-    """Check a model directory before anything is loaded: config.json, and whole safetensors files.
+def _check_directory(directory: Path, weights: bool) -> None:
+    """Check a model directory before anything is loaded: config.json and, if asked, whole safetensors files.
 
     Raises:
         UsageError: A file is missing, or its header and its size disagree (cut off while copying, not safetensors).
@@ -242,7 +244,7 @@ def _check_weights(directory: Path) -> None:
         raise UsageError(
             f"model directory {directory}: no config.json in it; give the directory of a Hugging Face model"
         )
-    for file in _weight_files(directory):
+    for file in _weight_files(directory) if weights else ():
         try:
             with safe_open(file, framework="pt"):  # compares the header with the file's size, reads no weights
                 pass

@@ -99,7 +99,8 @@ def build_skeleton(config: RunConfig) -> PreTrainedModel:
     from sorsa.models import load_skeleton
 
     try:
-        return load_skeleton(config).float()  # the paper trains in FP32 whatever the checkpoint's own type
+        # FP32, as the paper trains, whatever the checkpoint's own type
+        return load_skeleton(config, check_weights=False).float()
     except UsageError as error:
         if Path(config.model).exists():
             raise

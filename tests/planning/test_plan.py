@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,12 @@ def test_an_unreachable_model_names_the_embedded_ones(capsys: pytest.CaptureFixt
     assert re.search(
         r"error: model org/no-such-model: no such directory here.*--plan needs no files for meta-llama", err
     )
+
+
+def test_a_directory_needs_no_weights(tiny_model: Path, tiny_config: Callable[..., Any], tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    plan = planning.make_plan(tiny_config(model=str(tmp_path / "model")))
+    assert plan["trainable_parameters"] == planning.make_plan(tiny_config())["trainable_parameters"]
 
 
 def test_a_broken_directory_is_not_about_embedded_models(tmp_path: Path) -> None:
