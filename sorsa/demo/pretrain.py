@@ -1,10 +1,11 @@
-"""Pre-training of the demo's base model: a Llama of 3.4 M parameters on the text of corpus.py, on the CPU."""
+"""Pre-training of the demo's base models (architectures.py) on the text of corpus.py, on the CPU."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorsa.demo.corpus import FIRST_PHASE, SECOND_PHASE, documents, vocabulary_text
-from sorsa.demo.tokenizer import CONTEXT, VOCABULARY, train_tokenizer
+from sorsa.demo.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ LOG_EVERY = 50  # steps
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of pre-training; the shipped weights were made with the defaults.
+    """Settings of pre-training; the shipped Llama was made with the defaults.
 
     Attributes:
         seed: Seed of weights and text.
@@ -64,33 +65,6 @@ def build_tokenizer(problem_texts: list[str], seed: int) -> PreTrainedTokenizerF
     return train_tokenizer([vocabulary_text(), *first, *second, *problem_texts])
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """Return the untrained model in FP32.
-
-    Args:
-        tokenizer: Gives the ids of the special tokens.
-        seed: Seed of the weights.
-    """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,  # 384 is three times slower on a CPU, 192 no faster
-        intermediate_size=704,  # 8/3 of the hidden size, a multiple of 64, as Llama has it
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return LlamaForCausalLM(config)
-
-
 def packed(tokenizer: PreTrainedTokenizerFast, texts: Iterator[str], recipe: Recipe) -> Iterator[torch.Tensor]:
     """Yield batches (rows, row_tokens) of documents joined end to end, each between BOS and EOS."""
     import torch
@@ -104,11 +78,13 @@ def packed(tokenizer: PreTrainedTokenizerFast, texts: Iterator[str], recipe: Rec
         buffer = buffer[size:]
 
 
-def build_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the layers and AdamW for embeddings and norms."""
+def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Return Muon for the linear layers but the head, and AdamW for embeddings, norms and RWKV6's raw parameters."""
     import torch
 
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    head = model.get_output_embeddings()
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    matrices = [linear.weight for linear in linears]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
@@ -126,25 +102,24 @@ def lr_factor(step: int, recipe: Recipe) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
 
 
-def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> None:
+def pretrain(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, checkpoint: Path | None = None
+) -> None:
     """Train `model` in place through both phases.
 
     Args:
         model: The untrained model, FP32; computation is in BF16 autocast.
         tokenizer: Its tokenizer.
         recipe: The settings.
+        checkpoint: A file to write from time to time, and to go on from where it exists already.
     """
     import torch
 
     optimizers = build_optimizers(model, recipe)
-    first = packed(tokenizer, documents(FIRST_PHASE, recipe.seed), recipe)
-    second = packed(tokenizer, documents(SECOND_PHASE, recipe.seed + 1), recipe)
-    batches = itertools.chain(
-        itertools.islice(first, recipe.first_steps), itertools.islice(second, recipe.second_steps)
-    )
+    done = 0 if checkpoint is None else load_checkpoint(checkpoint, model, optimizers)
     model.train()
     start = time.monotonic()
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(batches(tokenizer, recipe, done), start=done):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * lr_factor(step, recipe)
@@ -157,10 +132,44 @@ def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe
             optimizer.zero_grad(set_to_none=True)
         if (step + 1) % LOG_EVERY == 0:
             logger.info("step %d loss %.3f, %.0f s", step + 1, loss.item(), time.monotonic() - start)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, model, optimizers, step + 1)
     model.eval()
 
 
-def save_base(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, target: Path) -> None:
+def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, done: int) -> Iterator[torch.Tensor]:
+    """Yield the batches of both phases, without the first `done` ones."""
+    first = packed(tokenizer, documents(FIRST_PHASE, recipe.seed), recipe)
+    second = packed(tokenizer, documents(SECOND_PHASE, recipe.seed + 1), recipe)
+    both = itertools.chain(itertools.islice(first, recipe.first_steps), itertools.islice(second, recipe.second_steps))
+    return itertools.islice(both, done, None)
+
+
+def save_checkpoint(path: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer], done: int) -> None:
+    """Write what `load_checkpoint` needs to go on after `done` steps, whole or not at all."""
+    import torch
+
+    state = {"done": done, "model": model.state_dict(), "optimizers": [each.state_dict() for each in optimizers]}
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer]) -> int:
+    """Fill model and optimizers from a file of `save_checkpoint`; return its number of steps, 0 without a file."""
+    import torch
+
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    logger.info("%s: %d steps are done", path, state["done"])
+    return state["done"]
+
+
+def save_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, target: Path) -> None:
     """Write an ordinary Hugging Face directory with BF16 weights and a greedy generation config."""
     import torch
     from transformers import GenerationConfig

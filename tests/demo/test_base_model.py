@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 
 from sorsa.data.prompts import MATH_TEST_CUE, math_train_prompt
 from sorsa.demo import build
+from sorsa.demo.architectures import build_llama
 from sorsa.demo.corpus import SECOND_PHASE, documents, draw_operands
-from sorsa.demo.pretrain import Recipe, build_model, build_tokenizer, lr_factor, packed, pretrain, save_base
+from sorsa.demo.pretrain import Recipe, build_tokenizer, lr_factor, packed, pretrain, save_base
 from sorsa.demo.problems import make_splits
 from sorsa.demo.tokenizer import BOS, EOS, PAD, VOCABULARY
 
@@ -106,7 +107,7 @@ def test_a_tiny_pretraining_runs_and_saves_a_loadable_directory(
     recipe = Recipe(first_steps=3, second_steps=3, rows=4, row_tokens=64)
     batch = next(packed(tokenizer, documents(SECOND_PHASE, 3), recipe))
     assert batch.shape == (4, 64) and batch[0, 0] == tokenizer.bos_token_id
-    model = build_model(tokenizer, seed=0)
+    model = build_llama(tokenizer, seed=0)
     with torch.no_grad():
         before = model(input_ids=batch, labels=batch).loss
     pretrain(model, tokenizer, recipe)
