@@ -82,13 +82,15 @@ def test_our_flags(called: dict) -> None:
     flags = (
         "--name x --train --decomposition exact --regularizer-form squared --regularizer-scaling paper "
         "--target-modules q_proj v_proj --truncation per_part --gradient-checkpointing --max-steps 3 --save-steps 2 "
-        "--max-new-tokens 9 --limit 8 --grading-rule authors --allow-code-execution --overwrite --base"
+        "--max-new-tokens 9 --limit 8 --grading-rule authors --allow-code-execution --overwrite --base "
+        "--engine rwkv --decoding authors_rwkv --no-rwkv"
     )
     assert cli.main(flags.split()) == 0
     config = called["config"]
     assert (config.decomposition, config.regularizer_form, config.regularizer_scaling) == ("exact", "squared", "paper")
     assert (config.target_modules, config.truncation, config.max_steps) == (["q_proj", "v_proj"], "per_part", 3)
     assert (config.save_steps, config.max_new_tokens, config.limit, config.grading_rule) == (2, 9, 8, "authors")
+    assert (config.engine, config.decoding, config.rwkv) == ("rwkv", "authors_rwkv", False)
     assert config.gradient_checkpointing and config.allow_code_execution and config.overwrite and config.base
 
 
