@@ -104,15 +104,16 @@ def test_says_which_method_it_is_by_name(path: Path) -> None:
     config = load_config(path.stem, "plan", {})
     rank = f"_r{config.rank}" if not lacks(config.peft, "rank") else ""
     name = path.stem.removesuffix(paper.CODE_SUFFIX)
-    model, _, rest = name.partition("_")
+    model, rest = re.fullmatch(r"(demo_rwkv6|[^_]+)_(.+)", name).groups()
     if model == "analysis":
         assert rest.removesuffix("_noreg") == config.peft
         return
     assert rest == config.peft + rank
     assert path.stem.endswith(paper.CODE_SUFFIX) == (config.train_dataset == "code")
     own_model = {"llama2": "Llama-2-7b", "rwkv6": "v6-Finch-7B", "mistral": "Mistral-7B-v0.1", "gemma": "gemma-7b"}
-    own_model |= {"smollm2": "SmolLM2-135M", "demo": "sorsa/demo/model"}
+    own_model |= {"smollm2": "SmolLM2-135M", "demo": "sorsa/demo/model", "demo_rwkv6": "sorsa/demo/model_rwkv6"}
     assert own_model[model] in config.model
+    assert bool(config.rwkv) == ("rwkv6" in model)
 
 
 @every_config

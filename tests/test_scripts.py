@@ -112,18 +112,46 @@ def test_scores_beside_each_other(tmp_path: Path) -> None:
     assert lines[2].split() == ["demo,", "merged", "50", "100", "50.0%", "40.4", "to", "59.6%"]
 
 
+@pytest.mark.parametrize("name", ["demo_sorsa_r16", "demo_rwkv6_sorsa_r16"])
 def test_what_the_demo_recommends_is_understood(
-    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "print_scores.py"))
     monkeypatch.setitem(script["main"].__globals__, "table", lambda *_: "")
-    script["main"](tmp_path, "gsm-8k")
+    script["main"](tmp_path / name, "gsm-8k")
     commands = re.findall(r"python run\.py ((?:\S+ )+) ", capsys.readouterr().out)
     assert len(commands) == 3
     monkeypatch.chdir(ROOT)
     for command in commands:
         mode, flags = cli.parse(command.split())
         load_config(flags["name"], mode, flags)
+
+
+@pytest.mark.parametrize(("arguments", "name"), [([], "demo_sorsa_r16"), (["--rwkv"], "demo_rwkv6_sorsa_r16")])
+def test_the_demo_trains_merges_and_tests_one_run(arguments: list[str], name: str, tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "demo.sh", tmp_path / "scripts")
+    (tmp_path / "scripts" / "setup.sh").touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho called "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    command = ["bash", str(tmp_path / "scripts" / "demo.sh"), *arguments]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    *runs, table = [line.split()[1:] for line in output.splitlines() if line.startswith("called")]
+    modes = []
+    for program, *words in runs:
+        mode, flags = cli.parse(words)
+        modes.append((mode, flags.get("base", False)))
+        assert program == "run.py" and load_config(flags["name"], mode, flags).name == name
+    assert modes == [("train", False), ("merge", False), ("test", True), ("test", False)]
+    assert table == ["scripts/print_scores.py", f"runs/{name}", "gsm-8k"]
+
+
+def test_the_demo_refuses_an_unknown_word() -> None:
+    command = ["bash", str(ROOT / "scripts" / "demo.sh"), "--rvkw"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: --rvkw: not understood; bash scripts/demo.sh, or ")
 
 
 def test_setup_without_a_fitting_python(tmp_path: Path) -> None:
