@@ -152,14 +152,23 @@ def measure_parity(args: argparse.Namespace) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 runtime = RWKV(model=f"{folder}/model.pth", strategy="cpu fp32")
         whole, _ = runtime.forward(ids, None, full_output=True)
-        chunked = (model(torch.tensor([ids])).logits[0] - whole).abs().max()
-        state = theirs = None
-        steps = torch.zeros(())
+        chunked = model(torch.tensor([ids])).logits[0]
+        state, theirs, steps = None, None, 0.0
         for token in ids:
             expected, theirs = runtime.forward([token], theirs)
             output = model(torch.tensor([[token]]), state=state, use_cache=True)
-            state, steps = output.state, max(steps, (output.logits[0, 0] - expected).abs().max())
-        print(f"{sizes}: chunked {chunked:.1e}, step by step {steps:.1e}; logits of std {whole.std():.2f}")
+            state, steps = output.state, max(steps, _distance(output.logits[0, 0], expected))
+        exact = model.double()(torch.tensor([ids])).logits[0]
+        print(
+            f"{sizes}\n  to the runtime: chunked {_distance(chunked, whole):.1e}, step by step {steps:.1e}; to FP64: "
+            f"chunked {_distance(chunked, exact):.1e}, the runtime {_distance(whole, exact):.1e}; "
+            f"largest logit {exact.abs().max():.2f}"
+        )
+
+
+def _distance(left: Tensor, right: Tensor) -> float:
+    """Return the largest absolute difference."""
+    return (left.double() - right.double()).abs().max().item()
 
 
 def random_model(seed: int, sizes: dict[str, int]) -> Rwkv6ForCausalLM:
