@@ -57,6 +57,7 @@ def _without_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # nor when the program ends
         if enabled:
             gc.enable()
 

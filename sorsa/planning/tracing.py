@@ -23,6 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from sorsa.adapters.residual_layer import ResidualLinear
+
 WEIGHT_COPIES, LOGITS, ACTIVATIONS = "weight_copies", "logits", "activations"
 KINDS = (ACTIVATIONS, WEIGHT_COPIES, LOGITS)
 Bytes = dict[str, int]  # kind of memory -> bytes
@@ -136,8 +138,9 @@ def _trace(model: nn.Module, batch: tuple[int, int], dtype: torch.dtype) -> dict
         ids = torch.zeros(batch, dtype=torch.long)
         counter = StorageCounter([*model.parameters(), *model.buffers()], model.config.vocab_size)
         with counter:
-            with torch.no_grad():
-                _loss(model, ids, dtype)
+            if any(isinstance(module, ResidualLinear) for module in model.modules()):
+                with torch.no_grad():
+                    _loss(model, ids, dtype)  # makes the residuals, which then stay
             residuals = counter.live.total()
             for parameter in model.parameters():
                 if parameter.requires_grad:
