@@ -34,6 +34,7 @@ METHODS: dict[str, str] = {
 
 MODULE_SETTINGS = frozenset({"target_modules", "exclude_modules"})
 LORA_SETTINGS = MODULE_SETTINGS | {"rank", "alpha", "dropout", "rank_pattern"}
+RESIDUAL_SETTINGS = LORA_SETTINGS | {"decomposition", "svd_cache_path"}
 ADAPTER_GROUPS = frozenset({"adapter", "regularizer"})  # of `--help`: what stands there, not every method has
 
 
@@ -113,5 +114,24 @@ def lora_settings(config: RunConfig) -> dict[str, Any]:
         "rank_pattern": dict(config.rank_pattern),
         # with another rank, alpha must follow it or that module alone would be rescaled
         "alpha_pattern": dict(config.rank_pattern) if config.alpha is None else {},
+        "task_type": "CAUSAL_LM",
+    }
+
+
+def residual_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the arguments that the configurations of our own tuners, SORSA and OSoRA, share.
+
+    Args:
+        config: The run's settings.
+    """
+    return {
+        "r": config.rank,
+        "alpha": config.alpha,
+        "dropout": config.dropout,
+        "target_modules": config.target_modules,
+        "exclude_modules": config.exclude_modules,
+        "rank_pattern": dict(config.rank_pattern),
+        "decomposition": config.decomposition,
+        "svd_cache": config.svd_cache_path,
         "task_type": "CAUSAL_LM",
     }

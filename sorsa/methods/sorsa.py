@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sorsa.methods import LORA_SETTINGS, Method
+from sorsa.methods import RESIDUAL_SETTINGS, Method, residual_settings
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -17,17 +17,7 @@ def peft_config(config: RunConfig, steps: int | None) -> SorsaConfig:
     """Return the adapter configuration of a run; raises ValueError for values SorsaConfig refuses."""
     from sorsa import SorsaConfig
 
-    return SorsaConfig(
-        task_type="CAUSAL_LM",
-        r=config.rank,
-        alpha=config.alpha,
-        dropout=config.dropout,
-        target_modules=config.target_modules,
-        exclude_modules=config.exclude_modules,
-        rank_pattern=dict(config.rank_pattern),
-        decomposition=config.decomposition,
-        svd_cache=config.svd_cache_path,
-    )
+    return SorsaConfig(**residual_settings(config))
 
 
 def callbacks(config: RunConfig) -> list[TrainerCallback]:
@@ -38,7 +28,7 @@ def callbacks(config: RunConfig) -> list[TrainerCallback]:
 
 
 METHOD = Method(
-    settings=LORA_SETTINGS | {"decomposition", "svd_cache_path", "gamma", "regularizer_form", "regularizer_scaling"},
+    settings=RESIDUAL_SETTINGS | {"gamma", "regularizer_form", "regularizer_scaling"},
     peft_config=peft_config,
     callbacks=callbacks,
 )
