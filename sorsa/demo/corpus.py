@@ -25,6 +25,8 @@ CUE_SHARE = 0.3  # of the instruction rows with a worked sentence, so that the t
 # writing a step out as an equation.
 FIRST_PHASE = {"facts": 45, "stories": 30, "worked": 5, "sentences": 12, "instructions": 8}
 SECOND_PHASE = {"facts": 35, "stories": 8, "worked": 42, "sentences": 4, "instructions": 11}
+# For the RWKV6 only: after the other two it knew all facts, but not yet which numbers the text before had given.
+RECALL_PHASE = {"facts": 10, "stories": 5, "worked": 60, "sentences": 0, "instructions": 25}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sorsa.demo.corpus import FIRST_PHASE, SECOND_PHASE, documents, vocabulary_text
+from sorsa.demo.corpus import FIRST_PHASE, RECALL_PHASE, SECOND_PHASE, documents, vocabulary_text
 from sorsa.demo.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Recipe:
         seed: Seed of weights and text.
         first_steps: Steps on FIRST_PHASE.
         second_steps: Steps on SECOND_PHASE.
+        recall_steps: Steps on RECALL_PHASE.
         rows: Packed rows per step.
         row_tokens: Tokens per row; a multi-step row of fine-tuning has up to 250.
         lr: Peak learning rate, for Muon (scaled to AdamW's update size) and AdamW alike.
@@ -45,6 +46,7 @@ class Recipe:
     seed: int = 1
     first_steps: int = 600
     second_steps: int = 400
+    recall_steps: int = 0
     rows: int = 20
     row_tokens: int = 256
     lr: float = 4e-3
@@ -95,7 +97,7 @@ def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim
 
 def lr_factor(step: int, recipe: Recipe) -> float:
     """Return the learning rate at `step` (from 0) over its peak: linear warm-up, then cosine to 2%."""
-    total = recipe.first_steps + recipe.second_steps
+    total = recipe.first_steps + recipe.second_steps + recipe.recall_steps
     rise = max(1, round(recipe.warmup * total))
     if step < rise:
         return (step + 1) / rise
@@ -105,7 +107,7 @@ def lr_factor(step: int, recipe: Recipe) -> float:
 def pretrain(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, checkpoint: Path | None = None
 ) -> None:
-    """Train `model` in place through both phases.
+    """Train `model` in place through its phases.
 
     Args:
         model: The untrained model, FP32; computation is in BF16 autocast.
@@ -138,11 +140,17 @@ def pretrain(
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, done: int) -> Iterator[torch.Tensor]:
-    """Yield the batches of both phases, without the first `done` ones."""
-    first = packed(tokenizer, documents(FIRST_PHASE, recipe.seed), recipe)
-    second = packed(tokenizer, documents(SECOND_PHASE, recipe.seed + 1), recipe)
-    both = itertools.chain(itertools.islice(first, recipe.first_steps), itertools.islice(second, recipe.second_steps))
-    return itertools.islice(both, done, None)
+    """Yield the batches of all phases, without the first `done` ones."""
+    phases = (
+        (FIRST_PHASE, recipe.first_steps),
+        (SECOND_PHASE, recipe.second_steps),
+        (RECALL_PHASE, recipe.recall_steps),
+    )
+    streams = (
+        itertools.islice(packed(tokenizer, documents(mixture, recipe.seed + index), recipe), steps)
+        for index, (mixture, steps) in enumerate(phases)
+    )
+    return itertools.islice(itertools.chain.from_iterable(streams), done, None)
 
 
 def save_checkpoint(path: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer], done: int) -> None:

@@ -101,14 +101,21 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
         assert models[0](input_ids=batch, labels=batch).loss < before - 0.5
 
 
-def test_build_writes_a_loadable_directory_and_removes_its_checkpoint(
+def test_build_writes_a_loadable_directory_and_removes_its_checkpoints(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "build_tokenizer", lambda texts, seed: tokenizer)
     monkeypatch.setattr(pretrain, "LOG_EVERY", 1)
-    recipe = pretrain.Recipe(first_steps=1, second_steps=1, rows=2, row_tokens=32)
-    build.build_base(tmp_path / "model", build_rwkv6, recipe, tmp_path / "checkpoint")
-    assert not (tmp_path / "checkpoint").exists()
+    seen = []
+    monkeypatch.setattr(build, "pretrain", lambda *args: (seen.append(args[2:]), pretrain.pretrain(*args)))
+    common = {"rows": 2, "row_tokens": 32}
+    rounds = [
+        pretrain.Recipe(first_steps=1, second_steps=1, **common),
+        pretrain.Recipe(first_steps=0, second_steps=0, recall_steps=1, **common),
+    ]
+    build.build_base(tmp_path / "model", build_rwkv6, rounds, tmp_path / "checkpoint")
+    assert seen == [(recipe, tmp_path / f"checkpoint.{index}") for index, recipe in enumerate(rounds)]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", local_files_only=True)
     assert isinstance(loaded, Rwkv6ForCausalLM) and not loaded.generation_config.do_sample
     assert AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab() == tokenizer.get_vocab()
