@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1-}" in
 "") name=demo_sorsa_r16 ;;
---rwkv) name=demo_rwkv6_sorsa_r16 ;;
+--rwkv) name=demorwkv6_sorsa_r16 ;;
 *)
     echo "error: $1: not understood; bash scripts/demo.sh, or bash scripts/demo.sh --rwkv" >&2
     exit 2

@@ -19,7 +19,7 @@ NEXT = {
         ("llama2_sorsa_r128 --train", "the paper's run, on an 80 GB GPU"),
     ),
     "rwkv6": (
-        ("demo_rwkv6_sorsa_r16 --test --engine rwkv --overwrite", "the same test in the runtime `rwkv`"),
+        ("demorwkv6_sorsa_r16 --test --engine rwkv --overwrite", "the same test in the runtime `rwkv`"),
         ("demo_sorsa_r16 --train", "a Llama on the same problems; then --merge and --test"),
         ("rwkv6_sorsa_r64 --train", "the paper's run, on an 80 GB GPU"),
     ),

@@ -104,14 +104,14 @@ def test_says_which_method_it_is_by_name(path: Path) -> None:
     config = load_config(path.stem, "plan", {})
     rank = f"_r{config.rank}" if not lacks(config.peft, "rank") else ""
     name = path.stem.removesuffix(paper.CODE_SUFFIX)
-    model, rest = re.fullmatch(r"(demo_rwkv6|[^_]+)_(.+)", name).groups()
+    model, _, rest = name.partition("_")
     if model == "analysis":
         assert rest.removesuffix("_noreg") == config.peft
         return
     assert rest == config.peft + rank
     assert path.stem.endswith(paper.CODE_SUFFIX) == (config.train_dataset == "code")
     own_model = {"llama2": "Llama-2-7b", "rwkv6": "v6-Finch-7B", "mistral": "Mistral-7B-v0.1", "gemma": "gemma-7b"}
-    own_model |= {"smollm2": "SmolLM2-135M", "demo": "sorsa/demo/model", "demo_rwkv6": "sorsa/demo/model_rwkv6"}
+    own_model |= {"smollm2": "SmolLM2-135M", "demo": "sorsa/demo/model", "demorwkv6": "sorsa/demo/model_rwkv6"}
     assert own_model[model] in config.model
     assert bool(config.rwkv) == ("rwkv6" in model)
 
@@ -192,7 +192,7 @@ def test_optimizer_steps(path: Path) -> None:
     config = load_config(path.stem, "train", {})
     rows = parse_split(config.split)[1] or 2400  # the demo's training set
     steps = config.max_steps or rows // (config.batch_size * config.accum_steps)
-    expected = {"demo": 180, "smollm2": 250}
+    expected = {"demo": 180, "demorwkv6": 180, "smollm2": 250}
     assert steps == expected.get(path.stem.split("_")[0], 781)
     if config.peft == "adalora":
         assert config.t_init + config.t_final < steps
@@ -209,6 +209,11 @@ def test_the_demo_can_be_compared(path: Path) -> None:
     config = load_config(path.stem, "train", {})
     assert len(config.lr_grid) == 3 and config.lr in config.lr_grid and config.lr_grid == sorted(config.lr_grid)
     assert Path(config.valid_file).name == "valid.jsonl" and Path(config.test_file).name == "test.jsonl"
+
+
+def test_the_demos_runs_can_be_compared_with_each_other() -> None:
+    configs = [load_config(path.stem, "train", {}) for path in CONFIGS if path.stem.startswith("demo_")]
+    assert {config.model for config in configs} == {configs[0].model}  # --compare configs/demo_*.yaml
 
 
 @every_file

@@ -112,7 +112,7 @@ def test_scores_beside_each_other(tmp_path: Path) -> None:
     assert lines[2].split() == ["demo,", "merged", "50", "100", "50.0%", "40.4", "to", "59.6%"]
 
 
-@pytest.mark.parametrize("name", ["demo_sorsa_r16", "demo_rwkv6_sorsa_r16"])
+@pytest.mark.parametrize("name", ["demo_sorsa_r16", "demorwkv6_sorsa_r16"])
 def test_what_the_demo_recommends_is_understood(
     name: str, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +127,7 @@ def test_what_the_demo_recommends_is_understood(
         load_config(flags["name"], mode, flags)
 
 
-@pytest.mark.parametrize(("arguments", "name"), [([], "demo_sorsa_r16"), (["--rwkv"], "demo_rwkv6_sorsa_r16")])
+@pytest.mark.parametrize(("arguments", "name"), [([], "demo_sorsa_r16"), (["--rwkv"], "demorwkv6_sorsa_r16")])
 def test_the_demo_trains_merges_and_tests_one_run(arguments: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "demo.sh", tmp_path / "scripts")
