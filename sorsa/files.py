@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_whole(path: Path | str, text: str) -> None:
@@ -18,12 +18,23 @@ def write_whole(path: Path | str, text: str) -> None:
     Raises:
         OSError: The disk is full or the folder is not writable; the old file is untouched.
     """
+    with whole_file(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
+    """Yield a stream to a temporary file that becomes `path` when the block ends without an exception.
+
+    Raises:
+        OSError: The disk is full or the folder is not writable; the old file is untouched.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would make results unreadable to colleagues

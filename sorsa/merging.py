@@ -1,6 +1,6 @@
 """Merging: `W = Wr + U diag(S) V^T` in FP32, written as an ordinary Hugging Face directory (paper section 4).
 
-The weights are written in FP32, 27 GB for a 7B model. FP32 is what was trained and what `--test-precision fp32` has to
+The weights are written in FP32, 27 GB for Llama 2 7B. FP32 is what was trained and what `--test-precision fp32` has to
 measure; a BF16 file keeps 8 bits of each weight, which swallows much of what fine-tuning changed, and could never be
 turned back. Loading in BF16 rounds once, when the test asks for it. Beside an RWKV6 lies the same for its runtime.
 """

@@ -7,7 +7,6 @@ difference 13).
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ import torch
 
 from sorsa.errors import UsageError
 from sorsa.rwkv6 import MODEL_TYPE, register_rwkv6
+from sorsa.weight_files import weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -244,7 +244,7 @@ def _check_directory(directory: Path, weights: bool) -> None:
         raise UsageError(
             f"model directory {directory}: no config.json in it; give the directory of a Hugging Face model"
         )
-    for file in _weight_files(directory) if weights else ():
+    for file in weight_files(directory) if weights else ():
         try:
             with safe_open(file, framework="pt"):  # compares the header with the file's size, reads no weights
                 pass
@@ -254,31 +254,6 @@ def _check_directory(directory: Path, weights: bool) -> None:
                 f"weights {file}: cut off or corrupt ({size} bytes; {_first_line(error)}); "
                 "download or copy the file again"
             ) from error
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files that transformers would load from `directory`."""
-    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if not index.is_file():
-        found = ", ".join(sorted(p.name for p in directory.iterdir() if p.suffix in {".bin", ".pth", ".gguf"}))
-        hint = f"; {found} cannot be read, convert to safetensors" if found else ""
-        raise UsageError(
-            f"model directory {directory}: no weights in it (looked for model.safetensors and "
-            f"model.safetensors.index.json){hint or '; download them again or correct the path'}"
-        )
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"weights {index}: not a safetensors index ({error!r}); download the file again") from error
-    missing = [name for name in names if not (directory / name).is_file()]
-    if missing:
-        raise UsageError(
-            f"model directory {directory}: {len(missing)} of {len(names)} weight files are missing, the first is "
-            f"{missing[0]}; download them again"
-        )
-    return [directory / name for name in names]
 
 
 def _unreadable(what: str, source: str, error: Exception, local: bool) -> str:

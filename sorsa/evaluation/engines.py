@@ -45,6 +45,11 @@ def check_engine(config: RunConfig, path: Path | None) -> None:
         UsageError: The model is no RWKV6; the `rwkv` package or the file for it is missing or broken.
     """
     asked = {"engine": config.engine, "decoding": config.decoding}
+    if config.test_precision == "fp16" and config.engine == "transformers" and is_rwkv6(model_settings(config, path)):
+        raise UsageError(
+            "test_precision = fp16: RWKV6's activations grow beyond FP16's range; test it in fp32 or bf16, or with "
+            "--engine rwkv, whose runtime rescales them"
+        )
     special = [f"{name} = {value}" for name, value in asked.items() if "rwkv" in value]
     if not special:
         return

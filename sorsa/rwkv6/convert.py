@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sorsa.errors import UsageError
-from sorsa.files import whole_directory, write_json
+from sorsa.files import whole_directory, whole_file, write_json
 from sorsa.rwkv6.configuration import Rwkv6Config
 from sorsa.rwkv6.layout import check_tensors, expected_shapes, hf_name, infer_config, pth_name
 from sorsa.rwkv6.tokenizer import VOCABULARY_FILE, Rwkv6Tokenizer
+from sorsa.weight_files import weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def convert(source: Path | str, target: Path | str, replace: bool = False) -> No
         raise UsageError(f"target {target}: is a {'directory' if target.is_dir() else 'file'}; choose another name")
     if target.is_dir() and not (target / "config.json").is_file() and any(target.iterdir()):
         raise UsageError(f"target {target}: is not a model directory, so it is not replaced; choose another name")
+    if not source.is_dir() and target.resolve() in source.resolve().parents:
+        raise UsageError(f"target {target}: holds {source}, which replacing it would delete; choose another name")
     if source.is_dir():
         directory_to_pth(source, target)
     else:
@@ -74,14 +76,17 @@ def pth_to_directory(source: Path, target: Path, replace: bool = False, shard_by
     tensors, config = read_pth(source)
     shapes = expected_shapes(config)
     tensors = {name: tensors[name].reshape(shape) for name, shape in shapes.items()}
+    if tensors["head.weight"].data_ptr() == tensors["rwkv.embeddings.weight"].data_ptr():
+        tensors["head.weight"] = tensors["head.weight"].clone()  # safetensors keeps no shared memory
     config.architectures = ["Rwkv6ForCausalLM"]
     config.dtype = tensors["head.weight"].dtype
+    vocabulary = _vocabulary(source.parent, config)
+    tokenizer = None if vocabulary is None else Rwkv6Tokenizer(str(vocabulary))  # before hours of writing
     with whole_directory(target, replace) as directory:
         config.save_pretrained(directory)
         _write_shards(tensors, directory, shard_bytes)
-        vocabulary = _vocabulary(source.parent, config)
-        if vocabulary is not None:
-            Rwkv6Tokenizer(str(vocabulary)).save_pretrained(directory)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(directory)
         else:
             logger.warning(
                 "%s is not beside %s: put it into %s, which has no tokenizer yet", VOCABULARY_FILE, source, target
@@ -128,29 +133,40 @@ def directory_to_pth(source: Path, target: Path) -> None:
     _check_config(source, config)
     # In the order of the modules: the runtime tells versions and head counts by the order of the names.
     ordered = {pth_name(name): tensors[name] for name in expected_shapes(config)}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(ordered, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as stream:  # a stream, for its OSError when the disk is full: torch's own says nothing
+        torch.save(ordered, stream)
 
 
 def _load_pth(source: Path) -> dict[str, Tensor]:
     """Map a `.pth` file into memory; nothing in it is executed."""
     try:
         tensors = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError:
+        raise
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        if _is_old_format(source):
+            raise UsageError(
+                f"checkpoint {source}: in PyTorch's old format; load it and save it anew with torch.save"
+            ) from error
         reason = str(error).strip().splitlines()[0][:150] if str(error).strip() else type(error).__name__
         raise UsageError(
             f"checkpoint {source}: not a whole .pth file of tensors ({reason}); download or copy it again"
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(n, str) and isinstance(t, Tensor) for n, t in tensors.items()
+    ):
         raise UsageError(
             f"checkpoint {source}: holds something else than named tensors; give the model's own .pth file"
         )
     return tensors
+
+
+def _is_old_format(source: Path) -> bool:
+    """Return whether a file begins like a bare pickle, as torch.save wrote before version 1.6; now it is a zip file."""
+    if not source.is_file():
+        return False
+    with source.open("rb") as stream:
+        return stream.read(2) == b"\x80\x02"
 
 
 def check_directory(source: Path, config: Rwkv6Config) -> None:
@@ -178,11 +194,8 @@ def _load_directory(source: Path) -> dict[str, Tensor]:
 
 
 def _weights(source: Path) -> Iterator[Any]:
-    """Yield the safetensors files of a directory, opened."""
-    files = sorted(source.glob("model*.safetensors"))
-    if not files:
-        raise UsageError(f"model directory {source}: no model.safetensors or its shards in it")
-    for file in files:
+    """Yield the safetensors files that a directory's model consists of, opened."""
+    for file in weight_files(source):
         try:
             with safe_open(file, framework="pt") as stream:
                 yield stream
@@ -200,7 +213,12 @@ def _check_config(source: Path, inferred: Rwkv6Config) -> None:
     """
     if not (source / "config.json").is_file():
         raise UsageError(f"model directory {source}: no config.json in it")
-    config = Rwkv6Config.from_pretrained(source)
+    try:
+        config = Rwkv6Config.from_pretrained(source)
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{source / 'config.json'}: cannot be read ({str(error).splitlines()[0][:150]})") from error
     for name in ("layer_norm_epsilon", "head_size_divisor"):
         if getattr(config, name) != getattr(inferred, name):
             raise UsageError(

@@ -6,6 +6,7 @@ Hugging Face's   rwkv.embeddings.  rwkv.blocks.0.pre_ln.weight  rwkv.blocks.i.at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -95,7 +96,7 @@ def _check_shapes(shapes: Mapping[str, Shape], expected: Mapping[str, Shape], so
                 f"checkpoint {source}: {missing} of {len(expected)} tensors are missing, the first is "
                 f"{pth_name(name)}; download or convert it again"
             )
-        folded = name.endswith("time_decay") and shapes[name] == (shape[-1] // shapes[name][-1], shapes[name][-1])
+        folded = name.endswith("time_decay") and len(shapes[name]) == 2 and math.prod(shapes[name]) == shape[-1]
         if shapes[name] != shape and not folded:
             raise UsageError(f"checkpoint {source}: {pth_name(name)} has shape {shapes[name]}, expected {shape}")
     if extra := [name for name in shapes if name not in expected]:

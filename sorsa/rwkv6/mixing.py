@@ -80,7 +80,9 @@ class TimeMix(nn.Module):
         """Return `lw = -exp(d)` (B, T, H, N) in FP32, the logarithm of the decay: below 0."""
         d = torch.tanh(xw @ self.time_decay_w1) @ self.time_decay_w2
         dtype = torch.promote_types(xw.dtype, torch.float32)
-        return -torch.exp(self.time_decay.to(dtype) + d.to(dtype)).unflatten(-1, (-1, self.head_size))
+        # beyond 10 the decay exp(-exp(d)) is 0 in every type, and an infinite lw would make its gradient NaN
+        d = (self.time_decay.to(dtype) + d.to(dtype)).clamp(max=10.0)
+        return -torch.exp(d).unflatten(-1, (-1, self.head_size))
 
 
 class ChannelMix(nn.Module):

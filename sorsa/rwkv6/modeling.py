@@ -82,7 +82,8 @@ class Rwkv6Block(GradientCheckpointingLayer):
         mixed, kv = self.attention(a, state)
         x = x + mixed
         f = _masked(self.ln2(x), mask)
-        return x + self.feed_forward(f, state), LayerState(a[:, -1], kv, f[:, -1])
+        # copies: views would keep the whole text's a and f in memory
+        return x + self.feed_forward(f, state), LayerState(a[:, -1].clone(), kv, f[:, -1].clone())
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -174,16 +175,18 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         length = x.shape[1]
         mask = None if attention_mask is None else attention_mask[:, -length:, None]
         before = state.layers if state is not None else (None,) * len(self.blocks)
-        hidden, after = [], []
-        for block, layer_state in zip(self.blocks, before, strict=True):
-            hidden.append(x)
-            x, new_state = block(x, mask, layer_state)
-            after.append(new_state)
-        x = self.ln_out(x)
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        hidden, after = [], []
+        for block, layer_state in zip(self.blocks, before, strict=True):
+            if output_hidden_states:
+                hidden.append(x)
+            x, new_state = block(x, mask, layer_state)
+            if use_cache:
+                after.append(new_state)
+        x = self.ln_out(x)
         seen = length + (0 if state is None else state.length)
         return Rwkv6ModelOutput(
             last_hidden_state=x,

@@ -48,7 +48,8 @@ class Rwkv6Tokenizer(PreTrainedTokenizer):
         self._tokens = {index: token for token, index in self._ids.items()}
         self._lengths = _lengths_by_prefix(self._ids)
         added = {index: token for index, token in kwargs.pop("added_tokens_decoder", {}).items() if index != 0}
-        super().__init__(added_tokens_decoder=added, **(kwargs | dict.fromkeys(_SPECIAL, END_OF_TEXT)))
+        forced = {**dict.fromkeys(_SPECIAL, END_OF_TEXT), "clean_up_tokenization_spaces": False}  # bytes as they are
+        super().__init__(added_tokens_decoder=added, **(kwargs | forced))
 
     @property
     def vocab_size(self) -> int:

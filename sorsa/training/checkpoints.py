@@ -31,7 +31,7 @@ _MARK = "complete.json"
 # Settings that may differ between a run and its resumption: they do not change what is computed.
 _FREE_GROUPS = frozenset({"testing"})
 _FREE_FIELDS = frozenset({"overwrite", "run_path", "local", "cache_path", "svd_cache_path", "workers", "save_steps"})
-_FREE_FIELDS |= {"lr_grid"}
+_FREE_FIELDS |= {"lr_grid", "rwkv"}  # the one is for --compare, the other only says what the model is
 
 
 def mark_complete(checkpoint: Path) -> None:

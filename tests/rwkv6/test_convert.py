@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sorsa.errors import UsageError
@@ -211,7 +213,7 @@ def test_files_that_are_no_checkpoints(checkpoint: Path, tmp_path: Path, capsys:
 def test_directories_that_are_no_checkpoints(make_model: MakeModel, tmp_path: Path) -> None:
     directory = tmp_path / "hf"
     directory.mkdir()
-    with pytest.raises(UsageError, match=r"no model.safetensors or its shards in it"):
+    with pytest.raises(UsageError, match=r"no weights in it"):
         convert(directory, tmp_path / "out.pth")
     model = make_model()
     model.config.head_size_divisor = 4
@@ -237,3 +239,48 @@ def test_sources_and_targets(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"target .*hf: exists; choose another name"):
         convert(checkpoint, tmp_path / "hf")
     convert(checkpoint, tmp_path / "hf", replace=True)
+
+
+def test_a_left_over_shard_is_not_the_model(make_model: MakeModel, checkpoint: Path, tmp_path: Path) -> None:
+    """The index says which files count, as for transformers."""
+    pth_to_directory(checkpoint, tmp_path / "hf", shard_bytes=20_000)
+    save_file({"head.weight": torch.zeros(50, 32)}, tmp_path / "hf" / "model-00099-of-00099.safetensors")
+    convert(tmp_path / "hf", tmp_path / "back.pth")
+    assert torch.equal(load(tmp_path / "back.pth")["head.weight"], load(checkpoint)["head.weight"])
+
+
+def test_a_source_inside_of_its_target_is_not_deleted(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"holds .*model.pth, which replacing it would delete"):
+        convert(checkpoint, tmp_path, replace=True)
+    assert checkpoint.is_file()
+
+
+def test_a_full_disk_is_an_oserror(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.save to a path says nothing about the disk; what cli.py explains is the OSError of a stream."""
+    make_model().save_pretrained(tmp_path / "hf")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            directory_to_pth(tmp_path / "hf", tmp_path / "out.pth")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf"]
+
+
+def test_a_tied_head_and_an_old_format(make_model: MakeModel, checkpoint: Path, tmp_path: Path) -> None:
+    tensors = load(checkpoint)
+    tensors["head.weight"] = tensors["emb.weight"]
+    torch.save(tensors, tmp_path / "tied.pth")
+    convert(tmp_path / "tied.pth", tmp_path / "tied")
+    torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(UsageError, match=r"old.pth: in PyTorch's old format; load it and save it anew"):
+        convert(tmp_path / "old.pth", tmp_path / "old")
+
+
+def test_a_config_that_is_not_json(make_model: MakeModel, tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"config.json: cannot be read"):
+        convert(tmp_path / "hf", tmp_path / "out.pth")

@@ -161,3 +161,20 @@ def test_compiled_forward_and_backward(make_model: MakeModel) -> None:
     for function in (lambda ids: model(ids, labels=ids).loss, compiled):
         gradients.append(torch.autograd.grad(function(ids), list(model.parameters())))
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_the_state_holds_no_text(make_model: MakeModel) -> None:
+    """Views of the last position would keep every position's memory."""
+    state = make_model()(torch.arange(40)[None], use_cache=True).state
+    for layer in state.layers:
+        for tensor in layer:
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def test_a_decay_beyond_every_type_has_gradients(make_model: MakeModel) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.rwkv.blocks[0].attention.time_decay[0, 0, 0] = 95.0
+    ids = torch.arange(20)[None]
+    model(ids, labels=ids).loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())

@@ -123,3 +123,10 @@ def test_a_file_that_is_cut_off_or_missing(vocabulary: Path, tmp_path: Path) -> 
         Rwkv6Tokenizer(str(vocabulary))
     with pytest.raises(UsageError, match=r"RWKV vocabulary .*none.txt: no such file; put rwkv_vocab_v20230424.txt"):
         Rwkv6Tokenizer(str(tmp_path / "none.txt"))
+
+
+def test_spaces_are_never_cleaned_up(vocabulary: Path) -> None:
+    """Older directories say clean_up_tokenization_spaces: true, which would change the code of an answer."""
+    tokenizer = Rwkv6Tokenizer(str(vocabulary), clean_up_tokenization_spaces=True)
+    text = "if a , b . c do n't ?"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
