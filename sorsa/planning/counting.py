@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sorsa.methods import build_peft_config, find_method
+from sorsa.models import is_rwkv6
 from sorsa.training.adapter import adapt, check_adapter, parameter_counts
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Counts:
             saved_bytes=round(_bytes(saved) * final) * (2 if method.moves_base else 1),
             start_bytes=_bytes(saved) if method.moves_base else 0,
             checkpoint_bytes=2 * (inside + 2 * _bytes(trained) + extra * 2 // 3),
-            merged_bytes=_bytes(base),
+            merged_bytes=_bytes(base) * (2 if is_rwkv6(model.config) else 1),  # once more for the rwkv runtime
         )
 
 

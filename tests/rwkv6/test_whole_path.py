@@ -21,6 +21,7 @@ from sorsa.merging import merge
 from sorsa.models import load_base_model, load_skeleton
 from sorsa.run_folder import RunFolder
 from sorsa.rwkv6 import RUNTIME_FILE
+from sorsa.trained_weights import load_weights
 from sorsa.training import train
 from sorsa.training.adapter import targeted_modules
 
@@ -81,9 +82,8 @@ def check_merged(config: RunConfig) -> None:
     found = logits(load_base_model(config, torch.float32, folder.merged))
     scale = plain.abs().max()
     assert (found - plain).abs().max() / scale > 1e-3  # or what follows would show nothing
-    if config.peft != "full":
-        adapted = logits(PeftModel.from_pretrained(base, str(folder.adapter)))
-        assert (found - adapted).abs().max() / scale < 1e-5
+    trained = load_weights if config.peft == "full" else PeftModel.from_pretrained
+    assert (found - logits(trained(base, folder.adapter))).abs().max() / scale < 2e-5
 
 
 def test_sorsa(merged: RunConfig) -> None:
@@ -92,9 +92,10 @@ def test_sorsa(merged: RunConfig) -> None:
     assert record["status"] == "finished" and record["last_loss"] < record["first_loss"]
 
 
-@pytest.mark.parametrize("peft", ["lora", "osora", "full"])
+@pytest.mark.parametrize("peft", ["lora", "pissa", "adalora", "osora", "full"])
 def test_other_methods(peft: str, make_run: Callable[..., RunConfig]) -> None:
-    config = make_run(peft=peft)  # `rwkv` left out: the model says what it is
+    schedule = {"t_init": 1, "t_final": 1} if peft == "adalora" else {}
+    config = make_run(peft=peft, **schedule)  # `rwkv` left out: the model says what it is
     train(config)
     merge(config)
     check_merged(config)
@@ -160,6 +161,7 @@ def test_greedy_answers_are_those_of_each_prompt_alone(merged: RunConfig) -> Non
         for _ in range(20):
             ids.append(int(model(torch.tensor([ids], device=model.device)).logits[0, -1].argmax()))
         assert tokenizer.decode(ids[-20:]).startswith(text)
+    assert any(found)  # or the line above would show nothing
 
 
 def test_the_authors_decoding_has_no_start_token_and_penalties(
