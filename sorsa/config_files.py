@@ -72,11 +72,11 @@ def _leave_out_foreign(layer: Layer, run_config: str) -> list[str]:
     No mistake: settings of a YAML whose method was overruled (by `--peft`, or by what the run was trained with).
     """
     peft, decided_by = layer.get("peft", (RunConfig.peft, "default"))
+    if not isinstance(peft, str) or peft not in METHODS:
+        return []  # the checks of the settings name what is wrong with it
     problems = []
-    for key, (_, source) in list(layer.items()):
-        if not isinstance(peft, str) or peft not in METHODS or not lacks(peft, key):
-            continue
-        del layer[key]
+    for key in [key for key in layer if lacks(peft, key)]:
+        _, source = layer.pop(key)
         if source == "flag" or (source != run_config and decided_by not in ("flag", run_config)):
             shown = f"--{key.replace('_', '-')}" if source == "flag" else f"{key} ({source})"
             owners = [method for method in METHODS if not lacks(method, key)]

@@ -18,7 +18,7 @@ from sorsa.data.local_file import read_rows
 from sorsa.errors import UsageError
 from sorsa.models import load_tokenizer
 from sorsa.run_folder import RunFolder
-from sorsa.training.arguments import plan_steps, training_arguments
+from sorsa.training.arguments import global_batch, plan_steps, training_arguments
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -60,7 +60,7 @@ def plan_schedule(config: RunConfig) -> dict[str, Any]:
     )
     samples = count_samples(config)
     plan_steps(arguments, config, samples.rows)
-    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    batch = global_batch(arguments)
     read = arguments.max_steps * batch
     return {
         "samples": {"rows": samples.rows, "exact": samples.tokens is not None},

@@ -87,6 +87,11 @@ def _precision(mix_precision: list[str]) -> dict[str, bool]:
     return {"bf16": "bf16" in mix_precision, "fp16": "fp16" in mix_precision, "tf32": tf32 and "tf32" in mix_precision}
 
 
+def global_batch(arguments: TrainingArguments) -> int:
+    """Return the samples of one optimizer step: of all micro-batches of all processes."""
+    return arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+
+
 def plan_steps(arguments: TrainingArguments, config: RunConfig, rows: int) -> int:
     """Set the number of optimizer steps T and the checkpoint interval; return the rows of each epoch that are used.
 
@@ -101,7 +106,7 @@ def plan_steps(arguments: TrainingArguments, config: RunConfig, rows: int) -> in
     Raises:
         UsageError: The rows do not fill one global batch.
     """
-    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    batch = global_batch(arguments)
     per_epoch = rows // batch
     steps = config.max_steps or math.floor(config.epochs * per_epoch + 1e-9)  # 1e-9: 0.29 x 100 is 28.99... in floats
     if per_epoch == 0 or steps == 0:

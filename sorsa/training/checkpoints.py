@@ -18,6 +18,7 @@ import yaml
 from sorsa.errors import UsageError
 from sorsa.files import write_json, write_whole
 from sorsa.methods import find_method
+from sorsa.training.arguments import global_batch
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -124,8 +125,8 @@ def check_steps(folder: RunFolder, arguments: TrainingArguments) -> None:
         UsageError: The number of processes, or the data, is another one.
     """
     record = folder.read_record()
-    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    before, now = (record.get("steps"), record.get("global_batch")), (arguments.max_steps, batch)
+    before = (record.get("steps"), record.get("global_batch"))
+    now = (arguments.max_steps, global_batch(arguments))
     if None not in before and before != now:
         raise UsageError(
             f"run {folder.name!r} began with {before[0]} optimizer steps of {before[1]} samples, now they would be "

@@ -30,7 +30,7 @@ from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_
 from sorsa.run_folder import RunFolder, environment
 from sorsa.training import checkpoints, moved_base
 from sorsa.training.adapter import adapt, check_adapter, parameter_counts
-from sorsa.training.arguments import plan_steps, training_arguments
+from sorsa.training.arguments import global_batch, plan_steps, training_arguments
 from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar, read_metrics
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _opening_record(
         "trainable_parameters": trainable,
         "total_parameters": total,
         "steps": arguments.max_steps,
-        "global_batch": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+        "global_batch": global_batch(arguments),
         "processes": arguments.world_size,
         "config": config.settings(),
     }
