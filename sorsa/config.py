@@ -154,18 +154,24 @@ class RunConfig:
         "bf16", "type of the weights in testing", group="testing", choices=("bf16", "fp16", "fp32")
     )
     engine: str = setting(
-        "transformers",
-        "what computes the answers: 'transformers', or for RWKV6 the runtime 'rwkv' (pip install rwkv)",
+        "hf",
+        "what computes the answers: 'hf' (transformers), 'vllm', or for RWKV6 the runtime 'rwkv'",
         group="testing",
-        choices=("transformers", "rwkv"),
+        choices=("hf", "vllm", "rwkv"),
     )
+    tensor_parallel: int = setting(1, "GPUs that --engine vllm spreads the model over", group="testing", low=1)
     decoding: str = setting(
         "greedy",
         "'greedy'; 'authors_rwkv': less what the runtime takes off repeated tokens, and no start token",
         group="testing",
         choices=("greedy", "authors_rwkv"),
     )
-    valid_batch_size: int = setting(16, "questions answered at a time", group="testing", low=1)
+    valid_batch_size: int | None = setting(
+        None, "questions answered at a time (default: as many as the memory holds)", group="testing", low=1
+    )
+    stop_at_answer: bool = setting(
+        True, "end an answer where the benchmark's answer is complete, not only at the end token", group="testing"
+    )
     max_new_tokens: int | None = setting(
         None, "longest answer, tokens (default: the benchmark's)", group="testing", low=1
     )
@@ -181,6 +187,7 @@ class RunConfig:
         None, "learning rates that --compare tries", group="training", above=0, high=10
     )
     base: bool = setting(False, "test the base model itself instead of the trained one", group="testing")
+    unmerged: bool = setting(False, "test base model and adapter side by side instead of merged", group="testing")
 
     def settings(self) -> dict[str, Any]:
         """Return the resolved settings by name, without those that the method does not have."""

@@ -73,8 +73,19 @@ def _write_runtime_file(directory: Path) -> None:
         logger.warning("no %s for the rwkv runtime: %s", RUNTIME_FILE, error)
 
 
-def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """Put what was trained into the base model; raise UsageError where it does not belong to it."""
+def attach(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """Put what was trained on the base model: an adapter beside its weights, or trained weights in their place.
+
+    Args:
+        base: The base model, in any floating-point type; an adapter's factors stay in FP32.
+        adapter: A run's `adapter/`.
+
+    Returns:
+        The model with PEFT's layers, or `base` itself where whole weights were trained.
+
+    Raises:
+        UsageError: It was trained on another base model.
+    """
     from peft import PeftModel
 
     import sorsa  # noqa: F401  registers SORSA with PEFT
@@ -82,7 +93,7 @@ def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     try:
         if (adapter / INDEX).is_file():  # what was saved decides, whatever --peft says now
             return load_weights(base, adapter)
-        model = PeftModel.from_pretrained(base, str(adapter))
+        return PeftModel.from_pretrained(base, str(adapter))
     except torch.OutOfMemoryError:
         raise
     except (ValueError, RuntimeError) as error:  # another fingerprint; other shapes
@@ -91,4 +102,11 @@ def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
             f"adapter {adapter}: does not fit the base model {base.name_or_path} ({reason}); give the model it was "
             "trained on with --model"
         ) from error
+
+
+def _merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """Put what was trained into the base model; raise UsageError where it does not belong to it."""
+    model = attach(base, adapter)
+    if not hasattr(model, "merge_and_unload"):
+        return model
     return model.merge_and_unload(progressbar=True, safe_merge=True)  # matrix by matrix, refusing NaN

@@ -26,10 +26,10 @@ FLAGS = ("compare", "seeds", "run_path", "name")
 SAME = ("model", "revision", "tokenizer", "train_dataset", "split", "length", "truncation")
 SAME += ("epochs", "max_steps", "seed")
 SAME += ("test_dataset", "test_file", "limit", "max_new_tokens", "test_precision", "grading_rule")
-SAME += ("engine", "decoding")
+SAME += ("engine", "decoding", "stop_at_answer")
 # Settings of a run that may change before it is continued: they say where and how fast, not what.
 ELSEWHERE = frozenset({"run_path", "cache_path", "svd_cache_path", "local", "workers", "save_steps"})
-ELSEWHERE |= {"valid_batch_size", "allow_code_execution"}
+ELSEWHERE |= {"valid_batch_size", "tensor_parallel", "allow_code_execution"}
 
 
 def read_comparison(flags: dict[str, Any]) -> Comparison:

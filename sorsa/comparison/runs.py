@@ -165,8 +165,9 @@ class Method:
         changes: dict[str, Any] = {"lr": lr, "seed": seed, "name": f"{self.config.name}-lr{lr!r}-seed{seed}"}
         if not lacks(self.config.peft, "gamma"):
             changes["gamma"] = float(f"{self.config.gamma * lr / self.config.lr:.12g}")  # without a float's last digit
-        # overwrite would forbid resuming, base would test another model
-        changes |= {"lr_grid": None, "run_path": str(self.home / "runs"), "overwrite": False, "base": False}
+        changes |= {"lr_grid": None, "run_path": str(self.home / "runs")}
+        # overwrite would forbid resuming, the other two would test another model
+        changes |= {"overwrite": False, "base": False, "unmerged": False}
         return Run(dataclasses.replace(self.config, **changes), self.home)
 
 

@@ -14,13 +14,14 @@ import torch
 
 from sorsa.errors import UsageError
 from sorsa.evaluation.penalties import RuntimePenalties
-from sorsa.models import device, is_rwkv6, load_base_model, load_tokenizer, model_settings
+from sorsa.models import is_rwkv6, model_settings
 from sorsa.rwkv6 import RUNTIME_FILE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sorsa.config import RunConfig
+    from sorsa.evaluation.subject import Subject
 
 
 class Engine(Protocol):
@@ -34,18 +35,24 @@ class Engine(Protocol):
         """Return the new token ids of each prompt; what follows an end token does not count."""
 
 
-def check_engine(config: RunConfig, path: Path | None) -> None:
+def check_engine(config: RunConfig, subject: Subject) -> None:
     """Refuse settings that only an RWKV6 can have, or a runtime that is not there, before anything is loaded.
 
     Args:
         config: `engine`, `decoding`, and where the model lies.
-        path: The merged model's directory; None for the base model of the config.
+        subject: The model under test.
 
     Raises:
         UsageError: The model is no RWKV6; the `rwkv` package or the file for it is missing or broken.
     """
     asked = {"engine": config.engine, "decoding": config.decoding}
-    if config.test_precision == "fp16" and config.engine == "transformers" and is_rwkv6(model_settings(config, path)):
+    if subject.kind == "unmerged" and config.engine != "hf":
+        raise UsageError(
+            f"--unmerged with engine = {config.engine}: only the engine hf can load an adapter beside its base; "
+            "merge the run first, or leave --engine out"
+        )
+    path = subject.merged
+    if config.test_precision == "fp16" and config.engine == "hf" and is_rwkv6(model_settings(config, path)):
         raise UsageError(
             "test_precision = fp16: RWKV6's activations grow beyond FP16's range; test it in fp32 or bf16, or with "
             "--engine rwkv, whose runtime rescales them"
@@ -83,12 +90,12 @@ def runtime_file(model: str | Path) -> Path:
     return file
 
 
-def load_engine(config: RunConfig, path: Path | None) -> Engine:
+def load_engine(config: RunConfig, subject: Subject) -> Engine:
     """Load what answers the questions of a test.
 
     Args:
         config: The run's settings; `check_engine` has seen them.
-        path: The merged model's directory; None for the base model of the config.
+        subject: The model under test.
 
     Raises:
         UsageError: The model or the tokenizer cannot be loaded.
@@ -96,26 +103,26 @@ def load_engine(config: RunConfig, path: Path | None) -> Engine:
     if config.engine == "rwkv":
         from sorsa.evaluation.rwkv_engine import RwkvEngine
 
-        return RwkvEngine(config, path)
-    return TransformersEngine(config, path)
+        return RwkvEngine(config, subject)
+    return HfEngine(config, subject)
 
 
-class TransformersEngine:
+class HfEngine:
     """Our own model, or any that transformers knows, in batches with padding on the left.
 
     Args:
         config: The run's settings.
-        path: The merged model's directory; None for the base model of the config.
+        subject: The model under test.
     """
 
-    def __init__(self, config: RunConfig, path: Path | None) -> None:
+    def __init__(self, config: RunConfig, subject: Subject) -> None:
         """Load tokenizer and model. Raises UsageError where that fails."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.test_precision]
-        self.tokenizer = load_tokenizer(config, path)
-        self._model = load_base_model(config, dtype, path).to(device()).eval()
+        self.tokenizer = subject.load_tokenizer()
+        self._model = subject.load(dtype)
         _make_greedy(self._model, self.tokenizer)
         self.ends = frozenset(self._model.generation_config.eos_token_id or ())
-        self.batch_size = config.valid_batch_size
+        self.batch_size = config.valid_batch_size or 16
         self._with_penalties = config.decoding == "authors_rwkv"
 
     def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:

@@ -14,21 +14,25 @@ from sorsa.evaluation.completions import Completion, CompletionStore, fingerprin
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
     from sorsa.evaluation.engines import Engine
+    from sorsa.evaluation.subject import Subject
 
 logger = logging.getLogger(__name__)
 
 
-def settings(config: RunConfig, questions: list[Question], max_new_tokens: int, folder: Path | None) -> dict[str, Any]:
+def settings(config: RunConfig, questions: list[Question], max_new_tokens: int, subject: Subject) -> dict[str, Any]:
     """Return what determines the answers: model and tokenizer files, prompts, engine, decoding, precision, length.
 
     Args:
         config: The run.
         questions: All questions, already limited.
         max_new_tokens: Length limit of an answer.
-        folder: The merged model, or a base model's directory; None for a base model from the hub.
+        subject: The model under test.
     """
-    model = model_fingerprint(folder) if folder else {"hub": config.model, "revision": config.revision}
-    tokenizer = Path(config.tokenizer) if config.tokenizer and not (folder and not config.base) else None
+    folder = subject.merged or subject.base_folder
+    model: dict[str, Any] = model_fingerprint(folder) if folder else {"hub": config.model, "revision": config.revision}
+    if subject.adapter:
+        model = {"base": model, "adapter": model_fingerprint(subject.adapter)}
+    tokenizer = Path(config.tokenizer) if config.tokenizer and subject.kind == "base" else None
     return {
         "model": model,
         "tokenizer": model_fingerprint(tokenizer) if tokenizer and tokenizer.is_dir() else str(tokenizer or ""),
@@ -42,7 +46,7 @@ def settings(config: RunConfig, questions: list[Question], max_new_tokens: int, 
 
 
 def generate(
-    config: RunConfig, questions: list[Question], store: CompletionStore, max_new_tokens: int, path: Path | None
+    config: RunConfig, questions: list[Question], store: CompletionStore, max_new_tokens: int, subject: Subject
 ) -> None:
     """Answer every question that the store does not hold yet. Ctrl-C loses the running batch only.
 
@@ -51,7 +55,7 @@ def generate(
         questions: All questions.
         store: Receives each batch as it ends.
         max_new_tokens: Length limit of an answer.
-        path: The merged model's directory; None loads the base model of the config.
+        subject: The model under test.
 
     Raises:
         UsageError: The model or the tokenizer cannot be loaded.
@@ -64,7 +68,7 @@ def generate(
     from sorsa.data.tokenise import prompt_ids
     from sorsa.evaluation.engines import load_engine
 
-    engine = load_engine(config, path)
+    engine = load_engine(config, subject)
     ids = prompt_ids(engine.tokenizer, [one.prompt for one in waiting], start=config.decoding != "authors_rwkv")
     # longest first: a batch size too large for the memory shows at once, and the time left is never underestimated
     order = sorted(zip(ids, waiting, strict=True), key=lambda pair: -len(pair[0]))

@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 def run_test(config: RunConfig) -> None:
     """Test a merged run, or with `config.base` the base model; see `sorsa.evaluation.test`."""
     from sorsa.evaluation.generate import generate, settings
+    from sorsa.evaluation.subject import find_subject
     from sorsa.run_folder import RunFolder, environment
 
     module = find_benchmark(config.test_dataset)
     require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     folder = RunFolder(config.run_path, config.name)
     level = sandbox_level() if module.RUNS_CODE else None  # found out before hours of generation
-    path = None if config.base else folder.require_merged()
+    subject = find_subject(config)
     from sorsa.evaluation.engines import check_engine  # imports torch: after what can be refused at once
 
-    check_engine(config, path)
-    name = f"base-{config.test_dataset}" if config.base else config.test_dataset
+    check_engine(config, subject)
+    name = subject.result_name(config.test_dataset)
     questions = module.load(config)
     _check_questions(questions, config)
     max_new_tokens = config.max_new_tokens or module.MAX_NEW_TOKENS
 
-    local = path or (Path(config.model) if Path(config.model).is_dir() else None)
-    facts = settings(config, questions, max_new_tokens, local)
+    facts = settings(config, questions, max_new_tokens, subject)
     store = CompletionStore(folder.completions(name), facts, config.overwrite)
     reused, begin = len(store.done), time.monotonic()
-    generate(config, questions, store, max_new_tokens, path)
+    generate(config, questions, store, max_new_tokens, subject)
     generated, graded_from = time.monotonic() - begin, time.monotonic()
 
     items = [Item(store.done[one.id].completion, one.gold) for one in questions]
@@ -53,8 +53,8 @@ def run_test(config: RunConfig) -> None:
     result = {
         "dataset": config.test_dataset,
         "source": config.test_file or module.HUB_ID,
-        "model": config.model if config.base else str(path),
-        "base": config.base,
+        "model": subject.name,
+        "kind": subject.kind,
         "rule": config.grading_rule,
         **summary(verdicts, config.grading_rule),
         "truncated": sum(store.done[one.id].truncated for one in questions),

@@ -12,10 +12,11 @@ import torch
 
 from sorsa.evaluation.engines import runtime_file
 from sorsa.evaluation.penalties import RuntimePenalties
-from sorsa.models import device, load_tokenizer
+from sorsa.models import device
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
+    from sorsa.evaluation.subject import Subject
 
 PIECE = 256  # prompt tokens per call, as in the runtime's own pipeline: bounds the memory
 
@@ -27,16 +28,16 @@ class RwkvEngine:
 
     Args:
         config: The run's settings.
-        path: The merged model's directory; None for the base model of the config.
+        subject: The model under test.
     """
 
     batch_size = 1
 
-    def __init__(self, config: RunConfig, path: Path | None) -> None:
+    def __init__(self, config: RunConfig, subject: Subject) -> None:
         """Load tokenizer and model. Raises UsageError where that fails."""
-        self.tokenizer = load_tokenizer(config, path)
+        self.tokenizer = subject.load_tokenizer()
         self.ends = frozenset({self.tokenizer.eos_token_id})
-        self._model = _load(runtime_file(path or config.model), config.test_precision)
+        self._model = _load(runtime_file(subject.merged or config.model), config.test_precision)
         self._with_penalties = config.decoding == "authors_rwkv"
 
     def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:

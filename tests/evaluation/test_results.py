@@ -13,7 +13,7 @@ import pytest
 from sorsa.errors import UsageError
 from sorsa.evaluation import test as run_benchmark
 from sorsa.evaluation.completions import Completion, CompletionStore, model_fingerprint
-from sorsa.evaluation.engines import TransformersEngine
+from sorsa.evaluation.engines import HfEngine
 
 QUESTIONS = [{"question": "How many? " + "eggs " * n, "answer": f"so\n#### {n}"} for n in (3, 1, 7, 2, 5)]
 
@@ -75,15 +75,15 @@ def test_interrupted_run_continues(config: Callable[..., Any], monkeypatch: pyte
     run_benchmark(made)
     whole = completions(made)
     results(made, "gsm-8k.completions.jsonl").unlink()
-    real, calls = TransformersEngine.answer, []
+    real, calls = HfEngine.answer, []
 
-    def interrupted(engine: TransformersEngine, prompts: list[list[int]], limit: int) -> list[list[int]]:
+    def interrupted(engine: HfEngine, prompts: list[list[int]], limit: int) -> list[list[int]]:
         calls.append(len(prompts))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return real(engine, prompts, limit)
 
-    monkeypatch.setattr(TransformersEngine, "answer", interrupted)
+    monkeypatch.setattr(HfEngine, "answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(made)
     path = results(made, "gsm-8k.completions.jsonl")

@@ -157,6 +157,6 @@ def test_the_runtime_and_the_authors_decoding_need_an_rwkv6(
     fails([*test, directory, "--engine", "rwkv"], r"no .*pth; make it with `python run\.py --convert .*hf .*pth`")
     (directory / "model.pth").write_bytes(b"PK")
     fails([*test, directory, "--engine", "rwkv"], r"model\.pth: not a whole \.pth file of tensors")
-    fails([*test, directory, "--engine", "vllm"], r"--engine = 'vllm': 'vllm' is unknown\.")
+    fails([*test, directory, "--engine", "vlm"], r"--engine = 'vlm': 'vlm' is unknown\.")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rwkv" else real(name))
     fails([*test, directory, "--engine", "rwkv"], r"the package rwkv is not installed in .*pip install rwkv==0\.8\.32")

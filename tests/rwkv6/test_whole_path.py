@@ -167,14 +167,14 @@ def test_greedy_answers_are_those_of_each_prompt_alone(merged: RunConfig) -> Non
 def test_the_authors_decoding_has_no_start_token_and_penalties(
     merged: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sorsa.evaluation.engines import TransformersEngine
+    from sorsa.evaluation.engines import HfEngine
 
     prompts: dict[str, list[list[int]]] = {"greedy": [], "authors_rwkv": []}
-    real, texts = TransformersEngine.answer, {}
+    real, texts = HfEngine.answer, {}
     folder_of(merged).completions("gsm-8k").unlink(missing_ok=True)
     for decoding, seen in prompts.items():
         monkeypatch.setattr(
-            TransformersEngine, "answer", lambda engine, ids, n, seen=seen: seen.extend(ids) or real(engine, ids, n)
+            HfEngine, "answer", lambda engine, ids, n, seen=seen: seen.extend(ids) or real(engine, ids, n)
         )
         texts[decoding] = answers(dataclasses.replace(merged, decoding=decoding, overwrite=True))
     assert prompts["greedy"] == [[0, *ids] for ids in prompts["authors_rwkv"]]
@@ -186,7 +186,7 @@ def test_answers_of_different_settings_are_not_mixed(merged: RunConfig) -> None:
     with pytest.raises(UsageError, match=r"holds answers made with another decoding: replace them"):
         answers(dataclasses.replace(merged, decoding="authors_rwkv"))
     header = json.loads(folder_of(merged).completions("gsm-8k").read_text().splitlines()[0])
-    assert (header["settings"]["engine"], header["settings"]["decoding"]) == ("transformers", "greedy")
+    assert (header["settings"]["engine"], header["settings"]["decoding"]) == ("hf", "greedy")
 
 
 def test_a_model_that_the_runtime_cannot_compute_is_merged_without_its_file(
