@@ -15,6 +15,7 @@ from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, NO_ANSWER, UNREADABLE, Item, Question, Verdict
 from sorsa.evaluation.exact import MAX_DIGITS, OutOfBounds, decimal
 from sorsa.evaluation.extraction import after_authors_marker, after_hashes, after_marker, first_line, last_boxed
+from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, load_rows
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ def item(row: dict[str, Any]) -> Item:
 
 
 def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
-    """Yield the verdicts of both rules for each item, in order."""
-    for one in items:
-        yield {"ours": grade_ours(one), "authors": grade_authors(one)}
+    """Yield the verdicts of both rules, and the opinions there are, for each item in order."""
+    with opinions() as others:
+        for one in items:
+            opinion = others.of(final_answer(one), f"${gold_answer(one.gold).strip()}$")
+            yield {"ours": grade_ours(one), "authors": grade_authors(one), **opinion}
 
 
 def grade_authors(one: Item) -> Verdict:
@@ -124,7 +127,7 @@ def _authors_number(text: str) -> int | None:
 
 def grade_ours(one: Item) -> Verdict:
     """Grade by exact comparison: no rounding, no tolerance; a percent sign may or may not mean a hundredth."""
-    text = one.text if one.extracted else extract(one.text or "")
+    text = final_answer(one)
     if text is None or not text.strip():
         return Verdict(False, None, NO_ANSWER)
     shown, gold_text = text.strip()[:200], gold_answer(one.gold)
@@ -138,6 +141,11 @@ def grade_ours(one: Item) -> Verdict:
     if not correct and gold is not None and percent != gold_percent:  # `50%` is both 50 (percent) and 0.5
         correct = value / 100 == gold if percent else value == gold / 100
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def final_answer(one: Item) -> str | None:
+    """Return the text of the final answer by our rule, None where there is none."""
+    return one.text if one.extracted else extract(one.text or "")
 
 
 def extract(completion: str) -> str | None:

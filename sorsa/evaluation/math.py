@@ -20,6 +20,7 @@ from sorsa.evaluation.exact import OutOfBounds
 from sorsa.evaluation.extraction import after_marker, first_line, last_boxed
 from sorsa.evaluation.latex import parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
+from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
 from sorsa.evaluation.symbolic import SymbolicError, SymbolicTimeout, SymbolicWorker
 
@@ -77,12 +78,12 @@ def item(row: dict[str, Any]) -> Item:
 
 
 def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
-    """Yield the verdicts of both rules for each item, in order; one worker process serves all symbolic comparisons."""
-    with SymbolicWorker() as worker:
+    """Yield the verdicts of both rules, and the opinions there are, for each item in order."""
+    with SymbolicWorker() as worker, opinions() as others:
         for one in items:
-            yield {
-                rule: _guarded(grade, one, worker) for rule, grade in (("ours", grade_ours), ("authors", grade_authors))
-            }
+            ours, authors = (_guarded(grade, one, worker) for grade in (grade_ours, grade_authors))
+            opinion = others.of(_as_formula(final_answer(one)), _as_formula(gold_answer(one.gold or "")))
+            yield {"ours": ours, "authors": authors, **opinion}
 
 
 def _guarded(grade: Any, one: Item, worker: SymbolicWorker) -> Verdict:
@@ -114,7 +115,7 @@ def grade_authors(one: Item, worker: SymbolicWorker) -> Verdict:
 
 def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     """Grade by exact comparison of the parsed answers."""
-    answer = one.text if one.extracted else extract(one.text or "")
+    answer = final_answer(one)
     gold = gold_answer(one.gold or "")
     if answer is None or not answer.strip() or not gold.strip():
         return Verdict(False, answer, NO_ANSWER)
@@ -133,6 +134,11 @@ def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
 
 
+def final_answer(one: Item) -> str | None:
+    """Return the text of the final answer by our rule, None where there is none."""
+    return one.text if one.extracted else extract(one.text or "")
+
+
 def extract(completion: str) -> str | None:
     r"""Return the final answer: after the last `The answer is`, else the last `\boxed{}`, else None."""
     after = after_marker(completion)
@@ -145,6 +151,13 @@ def extract(completion: str) -> str | None:
 def gold_answer(gold: str) -> str:
     r"""Return the last `\boxed{}` of a solution, or the final answer after `The answer is`, or the text itself."""
     return last_boxed(gold) or extract(gold) or gold
+
+
+def _as_formula(text: str | None) -> str | None:
+    """Put dollar signs around an answer that has no delimiters: math-verify looks for formulas between them."""
+    if text is None or not text.strip() or re.search(r"(?<!\\)\$|\\[(\[]|\\boxed", text):
+        return text
+    return f"${text.strip()}$"
 
 
 def _unwrapped(text: str) -> str:
