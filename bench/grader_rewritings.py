@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 Pairs = Iterator[tuple[str, str]]
+_THOUSANDS = re.compile(r"\d,\s*(?:\\!)?\s*\d{3}(?!\d)")
 _TEXT = ("\\text", "\\mbox", "\\mathrm")
 
 
@@ -48,6 +49,14 @@ def gsm8k(gold: str) -> Pairs:
     yield "units", f"{number} apples per day."
     yield "latex unit", f"{number} \\text{{ apples}}"
     yield "label", f"x = {number}"
+    yield "approximately", f"approximately {number}"
+    yield "total", f"{number} in total"
+    yield "rate", f"{number} dollars per hour for 3 hours"
+    yield "parenthesis", f"{number} (that is, {number} apples)"
+    yield "bracketed", f"({number})"
+    yield "mathbf", f"\\mathbf{{{number}}}"
+    yield "usd", f"USD {number}"
+    yield "product", f"2 \\times {number} / 2 = {number}"
     yield "formula label", f"$x = {number}$"
     yield "sum", f"5 + {number - 5} = {number}" if number >= 5 else f"{number} + 0 = {number}"
     yield "percent", f"{number}%"
@@ -68,11 +77,39 @@ def gsm8k(gold: str) -> Pairs:
 def math(gold: str) -> Pairs:
     """Rewritings of an answer of MATH."""
     yield from wrappings(gold)
+    yield from _ascii(gold)
     yield from _notation(gold)
     yield from _commands(gold)
     yield from _numbers(gold)
     yield from _collections(gold)
     yield from _signs_and_units(gold)
+
+
+def _ascii(gold: str) -> Pairs:
+    """The answer as one types it without LaTeX."""
+    mixed = re.search(r"\d ?\\[dt]?frac", gold)  # 1(4)/(5) would be a product
+    if mixed or "\\begin" in gold or any(command in gold for command in _TEXT) or "\\\\" in gold:
+        return
+    text = gold.replace("\\left", "").replace("\\right", "").replace("\\!", "").replace("\\$", "$")
+    for command, typed in (
+        ("infty", "infinity"),
+        ("cup", "U"),
+        ("le", "<="),
+        ("ge", ">="),
+        ("pi", "pi"),
+        ("cdot", "*"),
+    ):
+        text = re.sub(rf"\\{command}(?![a-zA-Z])", typed, text)
+    text = re.sub(r"\\[dt]?frac(\d)(\d)", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"\\sqrt(\d)", r"\\sqrt{\1}", text)
+    for _ in range(3):  # nested
+        text = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", text)
+        text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", text)
+        text = re.sub(r"\^\{([^{}]*)\}", r"^(\1)", text)
+    text = re.sub(r"(\d)(?=sqrt|pi)", r"\1*", text)
+    if "\\" not in text and "_" not in text:
+        yield from _changed("ascii", gold, text)
+        yield from _changed("ascii roots", gold, re.sub(r"\*?sqrt\((\d+)\)", "\u221a\\1", text))
 
 
 def _changed(kind: str, gold: str, text: str) -> Pairs:
@@ -92,7 +129,7 @@ def _notation(gold: str) -> Pairs:
     if not words:
         yield from _changed("wide", gold, re.sub(r"(?<![\\{(\[^_,&]) ?([+=]) ?", r"  \1  ", gold))
         yield from _changed("tight", gold, re.sub(r"(?<![a-zA-Z\\]) +| +(?![a-zA-Z ])", "", gold))
-    if re.fullmatch(r"[^,]*", gold) is None and not re.search(r"\d,\s*\\?!?\d{3}(?!\d)", gold):
+    if re.fullmatch(r"[^,]*", gold) is None and not _THOUSANDS.search(gold):
         yield from _changed("comma spaces", gold, re.sub(r",\s*", ",  ", gold))
         yield from _changed("comma tight", gold, re.sub(r",\s+(?![a-zA-Z])", ",", gold))
 
@@ -102,6 +139,11 @@ def _commands(gold: str) -> Pairs:
     yield from _changed("left right dropped", gold, plain)
     if "\\left" not in gold and gold[:1] in "([" and gold[-1:] in ")]":
         yield "left right added", f"\\left{gold[:-1]}\\right{gold[-1]}"
+    if gold.startswith("\\begin{pmatrix}"):
+        yield (
+            "array",
+            gold.replace("{pmatrix}", "{array}{ccc}", 1).replace("{pmatrix}", "{array}").join(("\\left(", "\\right)")),
+        )
     yield from _changed("bmatrix", gold, gold.replace("pmatrix", "bmatrix"))
     yield from _changed("unicode pi", gold, re.sub(r"\\pi(?![a-zA-Z])", "\u03c0", gold))
     yield from _changed("unicode infinity", gold, gold.replace("\\infty", "\u221e"))
@@ -134,7 +176,12 @@ def _numbers(gold: str) -> Pairs:
         yield "comma, thin", grouped.replace(",", ",\\!")
         yield "scientific", f"{int(value) / 1000:.12g} \\times 10^{{3}}"
     sign, over, under = ("-" if value < 0 else ""), abs(value.numerator), value.denominator
+    if under > 1 and sign:
+        yield "sign inside", f"\\frac{{-{over}}}{{{under}}}"
+        yield "sign below", f"\\frac{{{over}}}{{-{under}}}"
     if under > 1:
+        yield "chain", f"x = \\frac{{{2 * value.numerator}}}{{{2 * under}}} = {gold}"
+        yield "mathbf", f"\\mathbf{{{gold}}}"
         yield "slash", f"{sign}{over}/{under}"
         yield "latex fraction", f"{sign}\\frac{{{over}}}{{{under}}}"
         if over > under:
@@ -158,16 +205,24 @@ def _value(gold: str) -> Fraction | None:
 
 def _collections(gold: str) -> Pairs:
     items = re.split(r",\s*", gold)
-    if len(items) > 1 and not re.search(r"[()\[\]{}]", re.sub(r"\\(?:frac|sqrt|text)\{[^{}]*\}(?:\{[^{}]*\})?", "", gold)):
-        if not re.search(r"\d,\s*\\?!?\d{3}(?!\d)", gold):
-            yield "order", ", ".join(reversed(items))
-            yield "and", f"{', '.join(items[:-1])} and {items[-1]}"
-            yield "braces", f"\\{{{gold}\\}}"
-            yield "each in dollars", ", ".join(f"${item}$" for item in items)
+    bare = re.sub(r"\\(?:frac|sqrt|text)\{[^{}]*\}(?:\{[^{}]*\})?", "", gold)
+    if len(items) > 1 and not re.search(r"[()\[\]{}]", bare) and not _THOUSANDS.search(gold):
+        yield "order", ", ".join(reversed(items))
+        yield "and", f"{', '.join(items[:-1])} and {items[-1]}"
+        yield "oxford", f"{', '.join(items[:-1])}, and {items[-1]}"
+        yield "or words", " \\text{ or } ".join(items)
+        yield "each labelled", " or ".join(f"$x = {item}$" for item in items)
+        yield "braces", f"\\{{{gold}\\}}"
+        yield "plain braces", f"{{{gold}}}"
+        yield "element of", f"x \\in \\{{{gold}\\}}"
+        yield "each in dollars", ", ".join(f"${item}$" for item in items)
     if interval := re.fullmatch(r"([(\[])(-?\d+), *(-?\d+)([)\]])", gold):
         opener, low, high, closer = interval.groups()
         if (opener, closer) != ("(", ")"):  # (1,2) may be a point
-            yield "inequality", f"{low} {'<' if opener == '(' else chr(92) + 'le'} x {'<' if closer == ')' else '≤'} {high}"
+            yield (
+                "inequality",
+                f"{low} {'<' if opener == '(' else chr(92) + 'le'} x {'<' if closer == ')' else '≤'} {high}",
+            )
     if union := re.fullmatch(r"([^\\]+\)) *\\cup *(\(.+)", gold):
         yield "union order", f"{union[2]} \\cup {union[1]}"
 
@@ -189,6 +244,23 @@ def _signs_and_units(gold: str) -> Pairs:
         yield "text added", f"\\text{{{gold}}}"
 
 
+def gsm8k_near_misses(gold: str) -> Pairs:
+    """Answers one slip away from a whole number, none of which states it."""
+    number = int(gold.replace(",", ""))
+    yield from near_misses(gold)
+    yield "half more", f"{number}.5"
+    yield "range", f"{number} to {number + 2}"
+    yield "choice", f"{number} or {number + 1}"
+    yield "two values", f"{number} apples and {abs(number) + 5} oranges"
+    yield "expression", f"{number} + 5"
+    yield "formula", f"{number} + x"
+    yield "root", f"\\sqrt{{{number * number + 1}}}"
+    yield "square", f"{number}^2"
+    yield "thousand", f"{number} thousand" if number else "1 thousand"
+    yield "time", f"{abs(number)} hours 30 minutes"
+    yield "continued", f"{number} * 3 = {3 * number + 1}"
+
+
 def near_misses(gold: str) -> Pairs:
     """Answers one slip away from the gold one, none of which means the same."""
     if digit := list(re.finditer(r"(?<![\d.,\\])\d+(?![\d.]|,\d{3})", gold)):
@@ -208,6 +280,6 @@ def near_misses(gold: str) -> Pairs:
     if interval := re.fullmatch(r"\[([^,()\[\]]+),([^,()\[\]]+)\]", gold):
         yield "open", f"({interval[1]},{interval[2]})"
     items = gold.split(",")
-    if len(items) > 1 and not re.search(r"[()\[\]{}]|\d,\s*\\?!?\d{3}(?!\d)", gold):
+    if len(items) > 1 and not re.search(r"[()\[\]{}]", gold) and not _THOUSANDS.search(gold):
         yield "one missing", ",".join(items[1:])
         yield "one more", f"{gold},77"

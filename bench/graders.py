@@ -56,19 +56,25 @@ def same_text(a: str, b: str) -> bool:
     return "".join(a.split()) == "".join(b.split())
 
 
-def cases(answers: list[str], golds: list[str], rewrite: Callable[[str], rewritings.Pairs]) -> Iterator[Case]:
+def cases(
+    answers: list[str],
+    golds: list[str],
+    rewrite: Callable[[str], rewritings.Pairs],
+    miss: Callable[[str], rewritings.Pairs],
+) -> Iterator[Case]:
     """Yield everything that is graded for one data set.
 
     Args:
         answers: The short gold answers.
         golds: What the grader gets as gold: the whole solutions.
         rewrite: Other ways to write an answer.
+        miss: Answers that are nearly right.
     """
     for answer, gold in zip(answers, golds, strict=True):
         yield "itself", True, Item(completion("", answer), gold)
         for kind, text in rewrite(answer):
             yield kind, True, Item(completion(kind, text), gold)
-        for kind, text in rewritings.near_misses(answer):
+        for kind, text in miss(answer):
             yield f"near: {kind}", False, Item(completion(kind, text), gold)
     order, chance, equal = list(range(len(answers))), random.Random(SEED), 0
     for _ in range(SHUFFLES):
@@ -135,11 +141,11 @@ def main() -> None:
     if arguments.gsm8k:
         golds = [json.loads(line)["answer"] for line in arguments.gsm8k.open(encoding="utf-8")][: arguments.limit]
         answers = [gold.split("####")[1].strip() for gold in golds]
-        audit("gsm8k", gsm8k, list(cases(answers, golds, rewritings.gsm8k)), report)
+        audit("gsm8k", gsm8k, list(cases(answers, golds, rewritings.gsm8k, rewritings.gsm8k_near_misses)), report)
     if arguments.math:
         rows = [json.loads(line) for line in arguments.math.open(encoding="utf-8")][: arguments.limit]
         answers, golds = [row["answer"] for row in rows], [row["solution"] for row in rows]
-        audit("math", math, list(cases(answers, golds, rewritings.math)), report)
+        audit("math", math, list(cases(answers, golds, rewritings.math, rewritings.near_misses)), report)
     if arguments.fuzz is not None:
         fuzz(arguments.fuzz)
     (arguments.report.write_text if arguments.report else sys.stdout.write)("\n".join(report) + "\n")

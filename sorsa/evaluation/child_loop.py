@@ -13,52 +13,53 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-MEMORY = 512 << 20  # bytes of address space; sympy with math-verify takes 62 MB, so one child can hold 450 MB of numbers
-# What the interpreter may still do once everything is imported: run code it has (`exec`) and look at itself. All else is
-# refused by an audit hook, which cannot be removed again: files, processes, sockets, ctypes, and `compile`, without
-# which no text is evaluated (`eval` of a string compiles it first).
+MEMORY = 512 << 20  # bytes of address space, half of what grading may take; sympy with math-verify needs 62 MB
+# What the interpreter may still do once everything is imported: run code it has (`exec`) and look at itself. An audit
+# hook, which cannot be removed again, refuses all else: files, processes, sockets, ctypes, and `compile`, without which
+# no text is evaluated (`eval` of a string compiles it first).
 _ALLOWED = {"exec", "object.__getattr__", "sys._getframe", "builtins.id"}
 
 
-class Forbidden(RuntimeError):
+class Forbidden(PermissionError):
     """The interpreter was about to do what this process must not do."""
 
 
-def shut_in(may_compile: Callable[[Any], bool] | None) -> None:
+def shut_in(may_compile: Callable[[Any], bool]) -> None:
     """Refuse, for good, everything outside _ALLOWED in this process.
 
     Args:
-        may_compile: Tells of a source (text, bytes or syntax tree) whether it may be compiled; None: nothing may.
+        may_compile: Tells of a source (text, bytes or syntax tree) whether it may be compiled.
     """
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _ALLOWED and not (event == "compile" and may_compile and may_compile(arguments[0])):
+        if event not in _ALLOWED and not (event == "compile" and may_compile(arguments[0])):
             raise Forbidden(event)
 
     sys.addaudithook(hook)
 
 
-def serve(
-    answer: Callable[[dict[str, Any]], dict[str, Any]], may_compile: Callable[[Any], bool] | None = None
-) -> None:
+def serve(answer: Callable[[dict[str, Any]], dict[str, Any]], may_compile: Callable[[Any], bool] | None = None) -> None:
     """Answer requests on standard input until it closes; never returns to other code.
 
     Args:
         answer: Turns one request into its reply. Its key `seconds` is the time the request may take.
-        may_compile: See `shut_in`.
+        may_compile: Shuts the process in, see `shut_in`; None where the text of a model is never parsed.
     """
     for kind, value in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
         with contextlib.suppress(ValueError, OSError):  # a lower limit set from outside stays
             resource.setrlimit(kind, (value, value))
+    warnings.simplefilter("ignore")  # nobody reads them, and showing one opens the source file
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel's default action is to end the process
     _send({"ready": True})
     while True:
         pid = os.fork()
         if pid == 0:
-            shut_in(may_compile)
+            if may_compile is not None:
+                shut_in(may_compile)
             _answer_all(answer)
             os._exit(0)
         status = os.waitpid(pid, 0)[1]

@@ -38,11 +38,19 @@ _NUMBER = re.compile(
 )
 # After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30` and `3 or 4` do not
 # say one number.
-_UNFINISHED = re.compile(r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s+or\s+\d")
+_UNFINISHED = re.compile(
+    r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s*[-+*^]\s*[a-z]\b|\s*\\pi"
+    r"|\s+(?:\(?or|and|to)\s+-?\d|\s+[a-z]+\s+and\s+\d"
+    r"|\s*(?:hours?|hrs?|minutes?|mins?|days?|weeks?|months?|years?|feet|ft|pounds?|dollars)\s+\d",
+    re.IGNORECASE,
+)
+_UNREAD = re.compile(
+    r"\\(?:[dtc]?frac|sqrt|[dt]?binom|log|ln|sin|cos|tan)(?![a-z])|\bsqrt\b|\b[a-z]\s*[-+*/^]\s*$"
+)  # before it
 _PERCENT = re.compile(r"\s*(?:\\?%|percent\b)", re.IGNORECASE)
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALE = re.compile(r"\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
-_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,\s]+)\}|(\d))\s*(?:\{\s*([\d.,\s]+)\}|(\d))")
+_SCALES = {"k": 10**3, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(r"(k)\b|\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
+_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,][-\d.,\s]*)\}|(\d))\s*(?:\{\s*([\d.,][\d.,\s]*)\}|(\d))")
 _REWRITES = [
     (
         re.compile(r"\{,\}|,?\\[!,]|\\ |[\u00a0\u2009\u202f]"),
@@ -179,14 +187,14 @@ def number_in(text: str) -> tuple[Fraction | None, bool]:
     if not match:
         return None, False
     rest = text[match.end() :]
-    if _UNFINISHED.match(rest):
+    if _UNFINISHED.match(rest) or _UNREAD.search(text[: match.start()]):
         return None, False
     try:
         value = _value(match)
     except (OutOfBounds, ValueError, ZeroDivisionError):
         return None, False
     if scale := _SCALE.match(rest):
-        value *= _SCALES[scale[1].lower()]
+        value *= _SCALES[scale[scale.lastindex].lower()]
     return value, bool(_PERCENT.match(rest))
 
 

@@ -37,7 +37,8 @@ SUBJECTS = (
 )  # fmt: skip
 # (question column, gold column) of the files in use: the hub's, the authors' MATH_test.jsonl, and answers alone
 _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
-_MATH_SPAN = re.compile(r"(?<!\\)\$+([^$]+?)(?<!\\)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
 
 def load(config: RunConfig) -> list[Question]:
@@ -120,7 +121,7 @@ def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     if answer is None or not answer.strip() or not gold.strip():
         return Verdict(False, answer, NO_ANSWER)
     shown = answer.strip()[:500]
-    if len(answer) > MAX_LENGTH:
+    if max(len(answer), len(gold)) > MAX_LENGTH:
         return Verdict(answer.strip() == gold.strip(), shown, EQUAL if answer.strip() == gold.strip() else UNREADABLE)
     answer, gold = _unwrapped(answer), _unwrapped(gold)
     if _squeezed(answer) == _squeezed(gold) or _same_words(answer, gold):
@@ -157,7 +158,7 @@ def _as_formula(text: str | None) -> str | None:
     """Put dollar signs around an answer that has no delimiters: math-verify looks for formulas between them."""
     if text is None or not text.strip() or re.search(r"(?<!\\)\$|\\[(\[]|\\boxed", text):
         return text
-    return f"${text.strip()}$"
+    return f"${text.strip().strip('*').strip().removesuffix('.')}$"
 
 
 def _unwrapped(text: str) -> str:
@@ -172,7 +173,8 @@ def _unwrapped(text: str) -> str:
 
 
 def _squeezed(text: str) -> str:
-    return "".join(clean(text).split())
+    r"""Return the text without spaces and without the frames of `\\text{:}`."""
+    return "".join(_FRAME.sub(r"\1", clean(text)).split())
 
 
 def _same_words(answer: str, gold: str) -> bool:

@@ -149,16 +149,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return {"equal": bool(MODES[request["mode"]](build(request["a"]), build(request["b"])))}
 
 
-def warm_up() -> None:
-    """Make sympy import what it imports late: afterwards no file can be opened."""
-    x, y = sympy.symbols("x y")
-    for a, b in ((sympy.sqrt(x**2 + 1), x + y), (sympy.sin(x) ** 2 + sympy.cos(x) ** 2, sympy.exp(y * sympy.I))):
-        for compare in (equal, close):
-            compare(a, b)
-        sympy.simplify(sympy.log(a) - b + sympy.floor(x) + sympy.binomial(x, 2) + sympy.Abs(y))
-    same_equation(x - y, 2 * x - 2 * y)
-
-
 if __name__ == "__main__":
-    warm_up()
+    equal(sympy.sqrt(Symbol("x") ** 2 + 1), Symbol("y"))  # finish late imports before the first clock starts
     serve(answer)
