@@ -107,11 +107,9 @@ def grade_authors(one: Item, worker: SymbolicWorker) -> Verdict:
         gold = math_authors.gold_answer(gold)
     elif gold is not None and not gold.strip():
         gold = None
-    if max(len(gold or ""), len(answer or "")) > MAX_LENGTH:
-        return Verdict(gold == answer, (answer or "")[:200], EQUAL if gold == answer else UNREADABLE)
     correct = math_authors.same_answer(str(gold), str(answer), worker)
     reason = EQUAL if correct else NO_ANSWER if answer is None else DIFFERENT
-    return Verdict(correct, answer, reason)
+    return Verdict(correct, answer and answer[:500], reason)
 
 
 def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:

@@ -118,6 +118,8 @@ AUTHORS = [
     ("0.05", "5", True),
     ("5.0004", "5", True),  # relative error 1e-4
     ("5.001", "5", False),
+    ("so v = 3 m/s, " + "and so on " * 600, "5", True),  # the same, at any length
+    ("and so on " * 600, "5", False),
     ("None", "", True),  # a missing answer is the text None, and so is a missing gold answer
     ("0.5", r"\frac{1}{2}", True),
     (r"\frac12", r"\frac{1}{2}", True),
