@@ -249,6 +249,7 @@ def gsm8k_near_misses(gold: str) -> Pairs:
     number = int(gold.replace(",", ""))
     yield from near_misses(gold)
     yield "half more", f"{number}.5"
+    yield "and a half", f"{number} and a half"
     yield "range", f"{number} to {number + 2}"
     yield "choice", f"{number} or {number + 1}"
     yield "two values", f"{number} apples and {abs(number) + 5} oranges"

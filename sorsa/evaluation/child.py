@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -92,7 +93,7 @@ class Child:
     def stop(self) -> None:
         """End the process and its copy, if one runs."""
         if self._process is not None:
-            os.killpg(self._process.pid, 9)  # not waited for yet, so the number is still its own
+            os.killpg(self._process.pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
             self._process.wait()
             self._process.stdin.close()
             self._process.stdout.close()

@@ -39,7 +39,8 @@ _NUMBER = re.compile(
 # After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30` and `3 or 4` do not
 # say one number.
 _UNFINISHED = re.compile(
-    r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s*[-+*^]\s*[a-z]\b|\s*\\pi"
+    r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s*[-+*^]\s*[b-hj-z]\b|\s*\\pi"
+    r"|\s+and\s+(?:a|one|two|three)\s+(?:half|third|quarter|fourth|fifth|tenth)"
     r"|\s+(?:\(?or|and|to)\s+-?\d|\s+[a-z]+\s+and\s+\d"
     r"|\s*(?:hours?|hrs?|minutes?|mins?|days?|weeks?|months?|years?|feet|ft|pounds?|dollars)\s+\d",
     re.IGNORECASE,

@@ -56,6 +56,8 @@ TABLE = [
     ("The answer is: 18 to 20", GOLD, False, True),
     ("The answer is: 18 dollars for 3 days", GOLD, True, True),
     ("The answer is: 18 + x", GOLD, False, True),
+    ("The answer is: 18 - a dozen and a half", GOLD, True, True),
+    ("The answer is: 18 and a half", GOLD, False, True),
     ("The answer is: x - 18", GOLD, False, True),
     ("The answer is: 18\\pi", GOLD, False, True),
     ("The answer is: \\sqrt{18}", GOLD, False, True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -158,6 +159,32 @@ def test_a_lost_child_is_replaced_at_once() -> None:
         with pytest.raises(ChildError, match="Refused"):
             child.ask({"mode": "equal", "a": ["text", "x"], "b": two}, 5)
     assert original.poll() is not None
+
+
+def test_a_child_that_ends_is_an_error() -> None:
+    with Child("sorsa.errors") as child, pytest.raises(ChildError, match="the worker ended"):
+        child.ask({}, 5)
+
+
+def test_nothing_stays_when_the_parent_is_killed() -> None:
+    code = """
+import time
+from sorsa.evaluation.child import Child
+child = Child("sorsa.evaluation.symbolic_worker")
+child.ask({"mode": "equal", "a": ["num", "1"], "b": ["num", "1"]}, 5)
+print(child._process.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    group = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.05)
 
 
 def test_memory_is_bounded() -> None:
