@@ -6,6 +6,7 @@ the slowest ten and the peak memory of this process and its children (resident, 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -91,6 +92,16 @@ def _items(text: str) -> Iterator[Item]:
     yield Item(f"The answer is: {text}", f"\\boxed{{{text}x}}")
 
 
+def _named(count: int, names: list[str]) -> Iterator[Item]:
+    """Yield what is graded, and note the name of each when it is."""
+    names.append("start of the child processes, not hostile")
+    yield Item("\\sqrt{20}", "2\\sqrt{5}", extracted=True)
+    for name, text in itertools.chain(baits(), mixes(count)):
+        for index, item in enumerate(_items(text)):
+            names.append(f"item {index}, {name[:70]}")
+            yield item
+
+
 class Memory(threading.Thread):
     """Watches the resident memory of this process and its descendants; `peak` is in bytes."""
 
@@ -119,13 +130,12 @@ def fuzz(count: int) -> None:
     memory = Memory()
     memory.start()
     times: list[tuple[float, str]] = []
-    for name, text in [*baits(), *mixes(count)]:
-        items = list(_items(text))
-        for module in (gsm8k, math):
-            graded, begin = module.grade_all(items), time.monotonic()
-            for index, _ in enumerate(graded):
-                times.append((time.monotonic() - begin, f"{module.__name__.split('.')[-1]}, item {index}, {name[:70]}"))
-                begin = time.monotonic()
+    for module in (gsm8k, math):
+        names: list[str] = []
+        begin = time.monotonic()
+        for _ in module.grade_all(_named(count, names)):  # one child process each, as in a real test
+            times.append((time.monotonic() - begin, f"{module.__name__.split('.')[-1]}, {names[-1]}"))
+            begin = time.monotonic()
     times.sort(reverse=True)
     print(f"fuzz: {len(times)} answers; peak memory {memory.peak / 2**20:.0f} MiB; slowest:")
     for seconds, name in times[:10]:
