@@ -28,6 +28,7 @@ from sorsa.errors import UsageError
 from sorsa.files import write_json
 
 _PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "numpy")
+_PACKAGES += ("sympy", "math-verify")  # they decide, or say their opinion, on answers
 _PACKAGES += ("rwkv", "fla-core")  # where the one answers a test, or the other computes RWKV6 on a GPU
 
 

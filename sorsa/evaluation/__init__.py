@@ -21,6 +21,7 @@ BENCHMARKS = {
     "gsm-8k": "sorsa.evaluation.gsm8k",
     "math": "sorsa.evaluation.math",
     "humaneval": "sorsa.evaluation.humaneval",
+    "math-500": "sorsa.evaluation.math_500",
 }
 
 

@@ -19,7 +19,9 @@ MAX_SIGNS = 4  # +- in one expression: 2^4 values
 _MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _NO_LABEL: Node = ["num", "0"]  # stands for a side that names nothing
 _INFINITY: Node = ["const", "oo"]
+MAX_BITS = 20_000  # of a fraction worked out here: adding fractions takes the square of it
 _ARITHMETIC = {"add", "mul", "div", "neg", "pow", "fact", "root"}
+_EXPRESSIONS = _ARITHMETIC | {"abs", "binom", "fn", "log"}
 
 
 def same_answer(answer: Node, gold: Node, worker: SymbolicWorker) -> bool:
@@ -54,11 +56,21 @@ def _normal(node: Node, other: Node) -> Node:
 
 def _without_label(node: Node, other: Node) -> Node:
     """`x = 5`, `f(x) = 5`, `x \\in [1,2]` name the answer; drop the name where the other side has none."""
-    if node[0] != "rel" or len(node[1]) != 1:
+    if node[0] != "rel":
+        return node
+    if set(node[1]) == {"="} and other[0] != "rel" and (worked_out := _chain(node[2])) is not None:
+        return worked_out
+    if len(node[1]) != 1:
         return node
     (operator,), (left, right) = node[1], node[2]
     labelled = other[0] == "rel" and other[1] == [operator]
     return right if operator in ("=", "in") and _is_name(left) and not labelled else node
+
+
+def _chain(sides: list[Node]) -> Node | None:
+    """Return the last side of `x = 7/2 = 3.5` or `7/2 = 3.5`; None where the sides are not numbers or not equal."""
+    values = [exact_value(side) for side in (sides[1:] if _is_name(sides[0]) else sides)]
+    return sides[-1] if values[0] is not None and len(set(values)) == 1 else None
 
 
 def _is_name(node: Node) -> bool:
@@ -176,7 +188,15 @@ def _same_expression(a: Node, b: Node, worker: SymbolicWorker) -> bool:
     x, y = exact_value(a), exact_value(b)
     if x is not None and y is not None:
         return x == y
-    return worker.compare("equal", a, b)
+    return _is_expression(a) and _is_expression(b) and worker.compare("equal", a, b)
+
+
+def _is_expression(node: Node) -> bool:
+    """Tell whether a node holds nothing but an expression: no tuple, set or word inside a product."""
+    if node[0] in ("num", "sym", "const"):
+        return True
+    children = [child for child in node[1:] if isinstance(child, list)]
+    return node[0] in _EXPRESSIONS and all(_is_expression(child) for child in children)
 
 
 def exact_value(node: Node) -> Fraction | None:
@@ -193,9 +213,12 @@ def exact_value(node: Node) -> Fraction | None:
     if any(value is None for value in values):
         return None
     try:
-        return _OPERATIONS[node[0]](*values)
+        value = _OPERATIONS[node[0]](*values)
     except ZeroDivisionError:
         return None
+    if value is not None and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise OutOfBounds("a fraction with too many digits")
+    return value
 
 
 def _factorial(n: Fraction) -> Fraction | None:

@@ -6,7 +6,8 @@ A benchmark module defines:
     RUNS_CODE         True when grading runs code written by a model, which needs consent
     load(config)      -> list[Question]
     item(row)         -> Item, from a row of a completions file (`--grade`); raises UsageError for a bad row
-    grade_all(items)  -> iterator of one dict per item, in order: rule name -> Verdict, always both RULES
+    grade_all(items)  -> iterator of one dict per item, in order: rule name -> Verdict, always both RULES, and where it
+                         has them the OPINIONS whose package is installed (they never count)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 RULES = ("ours", "authors")  # the default headline first
+
+OPINIONS = ("math-verify",)  # what other projects' graders say, see opinions.py
 
 # Values of Verdict.reason. NO_ANSWER, ERROR and TIMEOUT are wrong answers that the results count apart.
 EQUAL = "equal"

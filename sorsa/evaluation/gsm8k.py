@@ -15,6 +15,7 @@ from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, NO_ANSWER, UNREADABLE, Item, Question, Verdict
 from sorsa.evaluation.exact import MAX_DIGITS, OutOfBounds, decimal
 from sorsa.evaluation.extraction import after_authors_marker, after_hashes, after_marker, first_line, last_boxed
+from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, load_rows
 
 if TYPE_CHECKING:
@@ -37,11 +38,20 @@ _NUMBER = re.compile(
 )
 # After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30` and `3 or 4` do not
 # say one number.
-_UNFINISHED = re.compile(r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s+or\s+\d")
+_UNFINISHED = re.compile(
+    r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s*[-+*^]\s*[b-hj-z]\b|\s*\\pi"
+    r"|\s+and\s+(?:a|one|two|three)\s+(?:half|third|quarter|fourth|fifth|tenth)"
+    r"|\s+(?:\(?or|and|to)\s+-?\d|\s+[a-z]+\s+and\s+\d"
+    r"|\s*(?:hours?|hrs?|minutes?|mins?|days?|weeks?|months?|years?|feet|ft|pounds?|dollars)\s+\d",
+    re.IGNORECASE,
+)
+_UNREAD = re.compile(
+    r"\\(?:[dtc]?frac|sqrt|[dt]?binom|log|ln|sin|cos|tan)(?![a-z])|\bsqrt\b|\b[a-z]\s*[-+*/^]\s*$"
+)  # before it
 _PERCENT = re.compile(r"\s*(?:\\?%|percent\b)", re.IGNORECASE)
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALE = re.compile(r"\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
-_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,\s]+)\}|(\d))\s*(?:\{\s*([\d.,\s]+)\}|(\d))")
+_SCALES = {"k": 10**3, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(r"(k)\b|\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
+_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,][-\d.,\s]*)\}|(\d))\s*(?:\{\s*([\d.,][\d.,\s]*)\}|(\d))")
 _REWRITES = [
     (
         re.compile(r"\{,\}|,?\\[!,]|\\ |[\u00a0\u2009\u202f]"),
@@ -82,9 +92,11 @@ def item(row: dict[str, Any]) -> Item:
 
 
 def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
-    """Yield the verdicts of both rules for each item, in order."""
-    for one in items:
-        yield {"ours": grade_ours(one), "authors": grade_authors(one)}
+    """Yield the verdicts of both rules, and the opinions there are, for each item in order."""
+    with opinions() as others:
+        for one in items:
+            opinion = others.of(final_answer(one), f"${gold_answer(one.gold).strip()}$")
+            yield {"ours": grade_ours(one), "authors": grade_authors(one), **opinion}
 
 
 def grade_authors(one: Item) -> Verdict:
@@ -124,7 +136,7 @@ def _authors_number(text: str) -> int | None:
 
 def grade_ours(one: Item) -> Verdict:
     """Grade by exact comparison: no rounding, no tolerance; a percent sign may or may not mean a hundredth."""
-    text = one.text if one.extracted else extract(one.text or "")
+    text = final_answer(one)
     if text is None or not text.strip():
         return Verdict(False, None, NO_ANSWER)
     shown, gold_text = text.strip()[:200], gold_answer(one.gold)
@@ -138,6 +150,11 @@ def grade_ours(one: Item) -> Verdict:
     if not correct and gold is not None and percent != gold_percent:  # `50%` is both 50 (percent) and 0.5
         correct = value / 100 == gold if percent else value == gold / 100
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def final_answer(one: Item) -> str | None:
+    """Return the text of the final answer by our rule, None where there is none."""
+    return one.text if one.extracted else extract(one.text or "")
 
 
 def extract(completion: str) -> str | None:
@@ -171,14 +188,14 @@ def number_in(text: str) -> tuple[Fraction | None, bool]:
     if not match:
         return None, False
     rest = text[match.end() :]
-    if _UNFINISHED.match(rest):
+    if _UNFINISHED.match(rest) or _UNREAD.search(text[: match.start()]):
         return None, False
     try:
         value = _value(match)
     except (OutOfBounds, ValueError, ZeroDivisionError):
         return None, False
     if scale := _SCALE.match(rest):
-        value *= _SCALES[scale[1].lower()]
+        value *= _SCALES[scale[scale.lastindex].lower()]
     return value, bool(_PERCENT.match(rest))
 
 

@@ -34,7 +34,10 @@ def parse(text: str) -> Node:
         OutOfBounds: A number beyond all bounds.
     """
     parser = Parser(tokenise(clean(text)))
-    node = parser.answer()
+    try:
+        node = parser.answer()
+    except RecursionError as error:  # a thousand minus signs
+        raise Unreadable("nested too deeply") from error
     if parser.peek() is not None:
         raise Unreadable(f"cannot go on at {parser.peek()[1]!r}")
     return node
@@ -214,9 +217,7 @@ class Parser(Cursor):
         if self.take("_"):
             index = self.argument()
             return ["sym", f"{name}_{index[-1]}"]
-        if name in ("e", "i"):
-            return ["const", name]
-        return ["sym", name]
+        return ["const" if name in ("e", "i") else "sym", name]
 
     def function(self, name: str) -> Node:
         """`sin^2 x`, `log_2 8`, `ln(x)`: without brackets the argument is the product that follows."""
@@ -237,9 +238,8 @@ class Parser(Cursor):
         if value in CLOSERS:
             return self.bracket(value)
         if value == "{":
-            node = self.sum()
-            self.expect("}")
-            return node
+            items, _ = self.items("}")
+            return items[0] if len(items) == 1 else ["set", items]
         if value in ("|", "lvert"):
             return self.bar("|" if value == "|" else "rvert")
         if value in ("lfloor", "lceil"):

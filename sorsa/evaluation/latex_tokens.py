@@ -48,16 +48,19 @@ UNITS = _words(
 _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z]))|~"
 )
-_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\u00b0|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])")
-_TEXT = re.compile(
-    r"\\(text|mbox|mathrm|textbf|textit|textrm|operatorname|mathbf|mathbb|mathcal|mathsf|hbox|rm|bf)\s*(?=\{)"
-)
+_DEGREES = re.compile(r"\^\s*(?:\{\s*)?\\circ\s*\}?|\u00b0|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])")
+_TEXT = re.compile(r"\\(text|mbox|mathrm|textbf|textit|textrm|operatorname|mathbb|mathcal|mathsf|hbox|rm|bf)\s*(?=\{)")
 _RULED = re.compile(r"\\(overline|bar|vec|hat|overrightarrow|widehat|tilde)\s*(?=\{)")
-_UNICODE = {
+_CUP = re.compile(r"([)\]])\s*U\s*(?=[(\[])")  # (1,2) U (3,4), as typed without LaTeX
+_REALS = re.compile(r"\\mathbb\s*(?:\{\s*R\s*\}|R)")
+_NUMERAL = re.compile(r"\d+(?:\.\d+)?")
+_SPELLINGS = {
     "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u00f7": "/", "\u03c0": "\\pi ",
     "\u221e": "\\infty ", "\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u222a": "\\cup ",
         "\u00b1": "\\pm ", "\u221a": "\\sqrt", "\u2208": "\\in ", "\u03b8": "\\theta ", "\u00bd": "\\frac12 ",
-    "\u00b2": "^2", "\u00b3": "^3", "\u2205": "\\emptyset ",
+    "\u00b2": "^2", "\u00b3": "^3", "\u2205": "\\emptyset ", "\u211d": "\\mathbb{R}", "<=": "\\le ", ">=": "\\ge ",
+    "{,}": ",", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\tbinom": "\\binom",
+    "\\dbinom": "\\binom", "\\mathbf": "", "\\boldsymbol": "", "\\langle": "(", "\\rangle": ")",
 }  # fmt: skip
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+)(?![\d,])")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d{1,50})\}")
@@ -67,18 +70,16 @@ _TOKEN = re.compile(
 
 
 def clean(text: str) -> str:
-    r"""Return the answer without layout: dollar signs, `\left`, spacing commands, degrees, percent, final period."""
-    for mark, latex in _UNICODE.items():
+    r"""Return the answer in one spelling, without dollar signs, `\left`, spacing, degrees, percent, final period."""
+    for mark, latex in _SPELLINGS.items():
         text = text.replace(mark, latex)
-    text = (
-        text.replace("{,}", ",").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\cfrac", "\\frac")
-    )
     text = re.sub(r",\s*\\!\s*", ",", text)
     text = _DEGREES.sub(" ", text)
     text = text.replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)  # \( \) \[ \] delimit, they are not brackets of the answer
     text = _SPACES.sub(" ", re.sub(r"\\(?:left|right)\s*\.", " ", text))
     text = text.replace("\\$", " ").replace("$", " ").replace("\\%", " ").replace("%", " ")
+    text = _REALS.sub(r"(-\\infty,\\infty)", _CUP.sub(r"\1\\cup ", text))
     return text.strip().rstrip(".,;: ").strip()
 
 
@@ -140,6 +141,8 @@ def _worded(kind: str, command: str, content: str) -> Token:
     content = content.strip()
     if kind == "sym":
         return "sym", f"{command}({content})"
+    if _NUMERAL.fullmatch(content):  # \mathrm{5}
+        return "num", content
     if len(content) == 1 and content.isalpha():
         return "sym", content
     if content in FUNCTIONS:

@@ -20,6 +20,7 @@ from sorsa.evaluation.exact import OutOfBounds
 from sorsa.evaluation.extraction import after_marker, first_line, last_boxed
 from sorsa.evaluation.latex import parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
+from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
 from sorsa.evaluation.symbolic import SymbolicError, SymbolicTimeout, SymbolicWorker
 
@@ -36,7 +37,8 @@ SUBJECTS = (
 )  # fmt: skip
 # (question column, gold column) of the files in use: the hub's, the authors' MATH_test.jsonl, and answers alone
 _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
-_MATH_SPAN = re.compile(r"(?<!\\)\$+([^$]+?)(?<!\\)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
 
 def load(config: RunConfig) -> list[Question]:
@@ -77,12 +79,12 @@ def item(row: dict[str, Any]) -> Item:
 
 
 def grade_all(items: Iterable[Item]) -> Iterator[dict[str, Verdict]]:
-    """Yield the verdicts of both rules for each item, in order; one worker process serves all symbolic comparisons."""
-    with SymbolicWorker() as worker:
+    """Yield the verdicts of both rules, and the opinions there are, for each item in order."""
+    with SymbolicWorker() as worker, opinions() as others:
         for one in items:
-            yield {
-                rule: _guarded(grade, one, worker) for rule, grade in (("ours", grade_ours), ("authors", grade_authors))
-            }
+            ours, authors = (_guarded(grade, one, worker) for grade in (grade_ours, grade_authors))
+            opinion = others.of(_as_formula(final_answer(one)), _as_formula(gold_answer(one.gold or "")))
+            yield {"ours": ours, "authors": authors, **opinion}
 
 
 def _guarded(grade: Any, one: Item, worker: SymbolicWorker) -> Verdict:
@@ -105,21 +107,19 @@ def grade_authors(one: Item, worker: SymbolicWorker) -> Verdict:
         gold = math_authors.gold_answer(gold)
     elif gold is not None and not gold.strip():
         gold = None
-    if max(len(gold or ""), len(answer or "")) > MAX_LENGTH:
-        return Verdict(gold == answer, (answer or "")[:200], EQUAL if gold == answer else UNREADABLE)
     correct = math_authors.same_answer(str(gold), str(answer), worker)
     reason = EQUAL if correct else NO_ANSWER if answer is None else DIFFERENT
-    return Verdict(correct, answer, reason)
+    return Verdict(correct, answer and answer[:500], reason)
 
 
 def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     """Grade by exact comparison of the parsed answers."""
-    answer = one.text if one.extracted else extract(one.text or "")
+    answer = final_answer(one)
     gold = gold_answer(one.gold or "")
     if answer is None or not answer.strip() or not gold.strip():
         return Verdict(False, answer, NO_ANSWER)
     shown = answer.strip()[:500]
-    if len(answer) > MAX_LENGTH:
+    if max(len(answer), len(gold)) > MAX_LENGTH:
         return Verdict(answer.strip() == gold.strip(), shown, EQUAL if answer.strip() == gold.strip() else UNREADABLE)
     answer, gold = _unwrapped(answer), _unwrapped(gold)
     if _squeezed(answer) == _squeezed(gold) or _same_words(answer, gold):
@@ -131,6 +131,11 @@ def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     except (Unreadable, OutOfBounds, ValueError):
         return Verdict(False, shown, UNREADABLE)
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def final_answer(one: Item) -> str | None:
+    """Return the text of the final answer by our rule, None where there is none."""
+    return one.text if one.extracted else extract(one.text or "")
 
 
 def extract(completion: str) -> str | None:
@@ -147,6 +152,13 @@ def gold_answer(gold: str) -> str:
     return last_boxed(gold) or extract(gold) or gold
 
 
+def _as_formula(text: str | None) -> str | None:
+    """Put dollar signs around an answer that has no delimiters: math-verify looks for formulas between them."""
+    if text is None or not text.strip() or re.search(r"(?<!\\)\$|\\[(\[]|\\boxed", text):
+        return text
+    return f"${text.strip().strip('*').strip().removesuffix('.')}$"
+
+
 def _unwrapped(text: str) -> str:
     r"""Return the formula of `$x = 5$ because ...` or `\boxed{x = 5}`; text with several formulas keeps them all."""
     text = (last_boxed(text) or text).strip().strip("*").strip()
@@ -159,7 +171,8 @@ def _unwrapped(text: str) -> str:
 
 
 def _squeezed(text: str) -> str:
-    return "".join(clean(text).split())
+    r"""Return the text without spaces and without the frames of `\\text{:}`."""
+    return "".join(_FRAME.sub(r"\1", clean(text)).split())
 
 
 def _same_words(answer: str, gold: str) -> bool:

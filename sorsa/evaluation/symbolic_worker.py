@@ -1,22 +1,19 @@
 """The child process that compares expressions with sympy: `python -m sorsa.evaluation.symbolic_worker`.
 
-It reads one JSON request per line, `{"mode", "a", "b"}` with nodes of `sorsa.evaluation.latex`, and answers with
-`{"equal": bool}` or `{"error": text}`. Nodes become sympy objects one by one; no text is ever parsed or evaluated here.
-The parent (`symbolic.py`) kills it on time-out; memory is limited by the kernel.
+A request is `{"mode", "a", "b"}` with nodes of `sorsa.evaluation.latex`, the reply `{"equal": bool}`. Nodes become
+sympy objects one by one; no text is ever parsed or evaluated here. Time, memory and what the process may do are bounded
+by `child_loop.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import resource
-import sys
 from typing import Any
 
 import sympy
-from sympy import Expr, Integer, Rational, Symbol
+from sympy import Expr, Rational, Symbol
 
-MEMORY = 1 << 30  # bytes of address space; sympy itself needs about 0.2 GB
+from sorsa.evaluation.child_loop import serve
+
 MAX_BITS = 20_000  # of a rational power worked out exactly
 MAX_FACTORIAL = 200
 DIGITS = 40  # working precision of the numeric test
@@ -144,32 +141,14 @@ def close(a: Expr, b: Expr) -> bool:
     return bool(abs(x - y) <= max(abs(x), abs(y)) * Rational(1, 1000))
 
 
-def _less(a: Expr, b: Expr) -> bool:
-    return bool((a - b).evalf(DIGITS) < 0)
-
-
-MODES = {"equal": equal, "equation": same_equation, "close": close, "less": _less}
+MODES = {"equal": equal, "equation": same_equation, "close": close}
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the reply to one request; every exception of sympy becomes an error text."""
-    try:
-        return {"equal": bool(MODES[request["mode"]](build(request["a"]), build(request["b"])))}
-    except MemoryError:
-        return {"error": "out of memory"}
-    except Exception as error:  # sympy raises almost anything; the parent counts it as a wrong answer
-        return {"error": f"{type(error).__name__}: {error}"[:200]}
-
-
-def main() -> None:
-    """Serve requests until standard input closes."""
-    with contextlib.suppress(ValueError, OSError):  # a lower limit set from outside stays
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    Integer(1).evalf()  # finish lazy imports before the first clock starts
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+    """Return the reply to one request; raises what sympy raises."""
+    return {"equal": bool(MODES[request["mode"]](build(request["a"]), build(request["b"])))}
 
 
 if __name__ == "__main__":
-    main()
+    equal(sympy.sqrt(Symbol("x") ** 2 + 1), Symbol("y"))  # finish late imports before the first clock starts
+    serve(answer)

@@ -8,8 +8,15 @@ from fractions import Fraction
 import pytest
 
 from sorsa.errors import UsageError
-from sorsa.evaluation import gsm8k
+from sorsa.evaluation import gsm8k, opinions
 from sorsa.evaluation.benchmark import NO_ANSWER, UNREADABLE, Item
+
+
+@pytest.fixture(autouse=True)
+def rules_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare each test the start of math-verify; test_opinions.py is about it."""
+    monkeypatch.setattr(opinions, "installed", lambda: False)
+
 
 GOLD = "16 - 3 - 4 = <<16-3-4=9>>9 eggs.\n#### 18"
 
@@ -44,13 +51,29 @@ TABLE = [
     ("The answer is: eighteen", GOLD, False, False),
     ("I do not know", GOLD, False, False),
     ("", GOLD, False, False),
+    ("The answer is: 18 apples and 5 oranges", GOLD, False, True),
+    ("The answer is: 18 hours 30 minutes", GOLD, False, True),
+    ("The answer is: 18 to 20", GOLD, False, True),
+    ("The answer is: 18 dollars for 3 days", GOLD, True, True),
+    ("The answer is: 18 + x", GOLD, False, True),
+    ("The answer is: 18 - a dozen and a half", GOLD, True, True),
+    ("The answer is: 18 and a half", GOLD, False, True),
+    ("The answer is: x - 18", GOLD, False, True),
+    ("The answer is: 18\\pi", GOLD, False, True),
+    ("The answer is: \\sqrt{18}", GOLD, False, True),
+    ("The answer is: \\frac{18}{x}", GOLD, False, True),
+    ("The answer is: \\mathbf{18}", GOLD, True, True),
+    ("The answer is: 18k", "18000", True, False),
+    ("The answer is: (18)", GOLD, True, True),
 ]
 
 
-@pytest.mark.parametrize(("completion", "gold", "ours", "authors"), TABLE)
-def test_verdicts(completion: str, gold: str, ours: bool, authors: bool) -> None:
-    verdicts = next(gsm8k.grade_all([Item(completion, gold)]))
-    assert (verdicts["ours"].correct, verdicts["authors"].correct) == (ours, authors)
+def test_verdicts() -> None:
+    graded = gsm8k.grade_all([Item(completion, gold) for completion, gold, _, _ in TABLE])
+    wrong = [
+        row for row, one in zip(TABLE, graded, strict=True) if (one["ours"].correct, one["authors"].correct) != row[2:]
+    ]
+    assert not wrong
 
 
 def test_prediction_skips_extraction() -> None:
@@ -95,11 +118,17 @@ def test_gold_without_number() -> None:
         gsm8k.item({"completion": "The answer is: 1", "gold": "unknown"})
 
 
-@pytest.mark.parametrize(
-    "junk", ["9" * 1_000_000, "The answer is: " * 60_000, "1," * 200_000, "\\boxed{" * 50_000, "\0"]
-)
-def test_junk_is_wrong_at_once(junk: str) -> None:
-    begin = time.monotonic()
-    verdicts = list(gsm8k.grade_all([Item(junk, GOLD), Item(junk, GOLD, extracted=True)]))
-    assert not any(v["ours"].correct or v["authors"].correct for v in verdicts)
-    assert time.monotonic() - begin < 5
+JUNK = [
+    "9" * 1_000_000, "The answer is: " * 60_000, "1," * 200_000, "\\boxed{" * 50_000, "\0", "9**9**9**9", "\ud800" * 9,
+    "\\frac{" + " " * 1900 + "1}{" + " " * 2000, "\\frac{" + " " * 999_000, "- " * 500_000, "the " * 250_000,
+    "__import__('os').system('true')", "(" * 450, "1e999999999",
+]  # fmt: skip
+
+
+def test_junk_is_wrong_at_once() -> None:
+    items = [item for junk in JUNK for item in (Item(junk, GOLD), Item(junk, GOLD, extracted=True), Item("7", junk))]
+    begin = time.monotonic() + 10  # the first answer waits for the child process
+    for item, one in zip(items, gsm8k.grade_all(items), strict=True):
+        assert not (one["ours"].correct or one["authors"].correct), item
+        assert time.monotonic() - begin < 5, item.text[:40]
+        begin = time.monotonic()
