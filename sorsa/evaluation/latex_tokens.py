@@ -49,6 +49,14 @@ _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z]))|~"
 )
 _DEGREES = re.compile(r"\^\s*(?:\{\s*)?\\circ\s*\}?|\u00b0|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z])")
+# degrees inside of a function are an angle, anywhere else a unit
+_ANGLE = re.compile(
+    r"((?:sin|cos|tan|cot|sec|csc)(?:\s*\^\s*\{?-?\d\}?)?\s*(?:[({]\s*)?)(\d{1,9}(?:\.\d{1,9})?)\s*"
+    r"(?:\^\s*(?:\{\s*)?\\circ\s*\}?|\u00b0|\\degree(?![a-zA-Z])|\\circ(?![a-zA-Z]))"
+)
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![a-zA-Z])")
+_SCALE = re.compile(r"(?<=\d)\s*(?:(\\(?:text|mbox|mathrm)\s*\{)\s*)?(thousand|million|billion|trillion)(?![a-zA-Z])")
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _TEXT = re.compile(r"\\(text|mbox|mathrm|textbf|textit|textrm|operatorname|mathbb|mathcal|mathsf|hbox|rm|bf)\s*(?=\{)")
 _RULED = re.compile(r"\\(overline|bar|vec|hat|overrightarrow|widehat|tilde)\s*(?=\{)")
 _CUP = re.compile(r"([)\]])\s*U\s*(?=[(\[])")  # (1,2) U (3,4), as typed without LaTeX
@@ -74,13 +82,14 @@ def clean(text: str) -> str:
     for mark, latex in _SPELLINGS.items():
         text = text.replace(mark, latex)
     text = re.sub(r",\s*\\!\s*", ",", text)
-    text = _DEGREES.sub(" ", text)
+    text = _DEGREES.sub(" ", _ANGLE.sub(r"\1(\2\\pi/180)", text))
+    text = _SCALE.sub(lambda m: f"\\cdot 10^{{{_SCALES[m[2]]}}} {m[1] or ''}", _ORDINAL.sub("", text))
     text = text.replace("\\{", "\\lbrace ").replace("\\}", "\\rbrace ")
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)  # \( \) \[ \] delimit, they are not brackets of the answer
     text = _SPACES.sub(" ", re.sub(r"\\(?:left|right)\s*\.", " ", text))
     text = text.replace("\\$", " ").replace("$", " ").replace("\\%", " ").replace("%", " ")
     text = _REALS.sub(r"(-\\infty,\\infty)", _CUP.sub(r"\1\\cup ", text))
-    return text.strip().rstrip(".,;: ").strip()
+    return text.strip().rstrip(".,;: \\").strip()  # a backslash at the end was a space after it
 
 
 def tokenise(text: str) -> list[Token]:

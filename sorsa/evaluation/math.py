@@ -37,6 +37,7 @@ SUBJECTS = (
 )  # fmt: skip
 # (question column, gold column) of the files in use: the hub's, the authors' MATH_test.jsonl, and answers alone
 _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
+_ABOUT = re.compile(r"\A(?:approximately|about|roughly|exactly|\\approx)\s+", re.IGNORECASE)
 _MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
@@ -161,7 +162,7 @@ def _as_formula(text: str | None) -> str | None:
 
 def _unwrapped(text: str) -> str:
     r"""Return the formula of `$x = 5$ because ...` or `\boxed{x = 5}`; text with several formulas keeps them all."""
-    text = (last_boxed(text) or text).strip().strip("*").strip()
+    text = _ABOUT.sub("", (last_boxed(text) or text).strip().strip("*").strip())
     spans = list(_MATH_SPAN.finditer(text))
     if len(spans) == 1 and not any(letter.isdigit() for letter in text[: spans[0].start()]):
         rest = text[spans[0].end() :]
@@ -181,7 +182,8 @@ def _same_words(answer: str, gold: str) -> bool:
     if not all(re.fullmatch(r"[\s{}().,'A-Za-z-]+", text) for text in words):
         return False
     left, right = (plain_words(text) for text in words)
-    is_word = "\\text" in gold or "\\mbox" in gold or len(right) > 3
+    framed = any(frame in text for frame in ("\\text", "\\mbox") for text in (answer, gold))
+    is_word = framed or len(right) > 3  # fewer letters without a frame are a product of variables
     return is_word and left == right
 
 
