@@ -7,6 +7,8 @@ A benchmark module defines:
     load(config)      -> list[Question]
     item(row)         -> Item, from a row of a completions file (`--grade`); raises UsageError for a bad row
     grade_all(items)  -> iterator of one dict per item, in order: rule name -> Verdict, always both RULES
+or, where there are no prompts to complete and answers to grade (perplexity, lm-eval), only
+    run(config, subject)  tests the subject, writes its results and prints them
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 RULES = ("ours", "authors")  # the default headline first
+
+OPINIONS = ("math-verify",)  # what other projects' graders say, see opinions.py
 
 # Values of Verdict.reason. NO_ANSWER, ERROR and TIMEOUT are wrong answers that the results count apart.
 EQUAL = "equal"
