@@ -21,12 +21,11 @@ from sorsa.evaluation import find_graded
 from sorsa.evaluation.benchmark import Item, Question, Verdict
 from sorsa.evaluation.completions import Completion, prompts_fingerprint
 from sorsa.evaluation.results import print_summary, question_rows, require_consent, sandbox_level, summary
+from sorsa.evaluation.terminal import gold_text, readable
 from sorsa.files import json_text, write_together
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
-
-SHOWN = 300  # characters of an answer that a terminal still bears
 
 
 def run_regrade(config: RunConfig, show_disagreements: bool) -> None:
@@ -130,29 +129,12 @@ def print_disagreements(questions: Iterable[Question], verdicts: list[dict[str, 
         if len({verdict.correct for verdict in said.values()}) < 2:
             continue
         found += 1
-        print(f"\n{question.id}  gold: {_readable(_gold(question.gold))}")
+        print(f"\n{question.id}  gold: {gold_text(question.gold)}")
         width = max(map(len, said))
         for rule, verdict in said.items():
             word = "right" if verdict.correct else "wrong"
-            print(f"  {rule.ljust(width)}  {word}  {verdict.reason:<12}  read: {_readable(verdict.extracted)}")
+            print(f"  {rule.ljust(width)}  {word}  {verdict.reason:<12}  read: {readable(verdict.extracted)}")
     print(f"\n{found} of {len(verdicts)} answers are judged differently by {', '.join(verdicts[0])}")
-
-
-def _gold(gold: Any) -> Any:
-    """Return what stands at the end of a worked solution, HumanEval's task name, or the gold answer itself."""
-    if isinstance(gold, dict):
-        return gold.get("task_id", "")
-    text = str(gold).strip()
-    return text if len(text) <= SHOWN else "... " + text[-SHOWN:]
-
-
-def _readable(value: Any) -> str:
-    """Return text on one line without control characters: an answer must not move a terminal's cursor."""
-    if value is None:
-        return "nothing"
-    text = " ".join(str(value).split())
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return text if len(text) <= SHOWN + 4 else text[:SHOWN] + " ..."
 
 
 def _change(before: dict[str, Any], after: dict[str, Any]) -> str:

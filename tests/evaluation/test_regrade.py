@@ -151,9 +151,11 @@ def test_command_line(tested: Callable[..., Any], capsys: pytest.CaptureFixture[
 
 def test_shown_answers_are_one_plain_line() -> None:
     from sorsa.evaluation.benchmark import Verdict
-    from sorsa.evaluation.regrading import _readable, print_disagreements
+    from sorsa.evaluation.regrading import print_disagreements
+    from sorsa.evaluation.terminal import gold_text, readable
 
-    assert _readable("a\n\x1b[2Jb\u202e") == "a \ufffd[2Jb\ufffd" and _readable(None) == "nothing"
-    assert len(_readable("x" * 5000)) < 320
+    assert readable("a\n\x1b[2Jb\u202e") == "a \ufffd[2Jb\ufffd" and readable(None) == "nothing"
+    assert len(readable("x" * 5000)) < 320
+    assert gold_text("first" + "x" * 500 + "\n#### 7").endswith("x #### 7") and gold_text({"task_id": "H/1"}) == "H/1"
     same = {"ours": Verdict(True, "1", "equal"), "authors": Verdict(True, "1", "equal")}
     print_disagreements([Question("0", "", "1")], [same])
