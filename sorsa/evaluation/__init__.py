@@ -42,18 +42,18 @@ def find_benchmark(name: str) -> ModuleType:
 
 
 def find_graded(name: str, mode: str) -> ModuleType:
-    """Import the module of a benchmark that has answers to grade.
+    """Import the module of a benchmark whose answers are words, to be graded.
 
     Args:
         name: As for `find_benchmark`.
         mode: The flag of the mode that grades, for the message.
 
     Raises:
-        UsageError: No benchmark has this name, or it has no answers.
+        UsageError: No benchmark has this name, or it has no such answers.
     """
     module = find_benchmark(name)
     if hasattr(module, "run"):
-        raise UsageError(f"{mode} needs answers that are graded, and {name} has none: run it with --test")
+        raise UsageError(f"{mode} needs answers in words, and {name} has none: run it with --test")
     return module
 
 

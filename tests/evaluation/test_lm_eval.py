@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sorsa import demo
 from sorsa.errors import UsageError
 from sorsa.evaluation import lm_eval_files
 from sorsa.evaluation import test as run_benchmark
@@ -100,6 +101,17 @@ def test_merged_equals_unmerged(
     assert math.isclose(found["difference"]["value"], merged["accuracy"] - base["accuracy"], abs_tol=1e-12)
     run_benchmark(config(base=True, limit=2, valid_batch_size=1))
     assert read(config(), "base-lm-eval-hens")[0]["graded"] == 2
+
+
+def test_rwkv6(config: Callable[..., Any]) -> None:
+    """The shipped RWKV6, which is no model of lm-eval's or of transformers', one question at a time and in batches."""
+    model = Path(demo.__file__).parent / "model_rwkv6"
+    found = []
+    for size in (1, 8):
+        run_benchmark(config(base=True, model=str(model), valid_batch_size=size))
+        found.append([row["log_likelihoods"] for row in read(config(), "base-lm-eval-hens")[1]])
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
 
 
 def test_names() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sorsa import demo
 from sorsa.errors import UsageError
 from sorsa.evaluation import perplexity, text_windows
 from sorsa.evaluation import test as run_benchmark
@@ -77,6 +78,18 @@ def test_equals_a_plain_loop(config: Callable[..., Any], tiny_model: Path, capsy
     out = capsys.readouterr().out
     assert "base-perplexity: " in out
     assert "from base-perplexity to perplexity: times 1.0000 (95% interval 1.0000 to 1.0000)" in out
+
+
+def test_rwkv6(config: Callable[..., Any]) -> None:
+    """The shipped RWKV6 predicts its own kind of text far better than by chance; batches change nothing."""
+    shipped = Path(demo.__file__).parent
+    fields = {"base": True, "model": str(shipped / "model_rwkv6"), "test_file": str(shipped / "data/heldout.txt")}
+    found = []
+    for size in (1, 4):
+        run_benchmark(config(**fields, limit=6, valid_batch_size=size))
+        found.append(record(config(), "base-perplexity"))
+    assert found[0]["nll_per_token"] == pytest.approx(found[1]["nll_per_token"], rel=1e-5)
+    assert found[0]["perplexity"] < 20 and found[0]["windows"]["context"] == 64  # its vocabulary has 1024 entries
 
 
 def test_limit_and_pieces(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

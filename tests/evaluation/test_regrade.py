@@ -118,7 +118,7 @@ def test_refusals(tested: Callable[..., Any], tmp_path: Path) -> None:
         regrade(tested(base=True))
     with pytest.raises(UsageError, match=r"humaneval runs code .* --allow-code-execution"):
         regrade(tested(test_dataset="humaneval"))
-    with pytest.raises(UsageError, match="--regrade needs answers that are graded, and perplexity has none"):
+    with pytest.raises(UsageError, match="--regrade needs answers in words, and perplexity has none"):
         regrade(tested(test_dataset="perplexity"))
     whole = path.read_text()
     path.write_text(whole.replace("fingerprint", "x", 1))
