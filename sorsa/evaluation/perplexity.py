@@ -19,13 +19,15 @@ import hashlib
 import json
 import math
 import time
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from sorsa.errors import UsageError
+from sorsa.evaluation.questions import read_jsonl
 from sorsa.evaluation.statistics import student_quantile
 from sorsa.evaluation.text_windows import Text, check_text, windows
 from sorsa.files import whole_file, write_json
@@ -155,6 +157,10 @@ def _measure(
             bar.update(len(batch))
     if not sums.tokens:
         raise UsageError(f"{text.path} holds no text to predict: perplexity needs at least two tokens")
+    if not math.isfinite(sums.nll):
+        raise UsageError(
+            "the model's likelihoods are no numbers: its training diverged, or it needs --test-precision fp32"
+        )
     return sums
 
 
@@ -191,20 +197,19 @@ def scores(sums: Sums, size: int) -> dict[str, Any]:
         sums: Over all windows.
         size: Bytes that the predicted tokens spell.
     """
-    error = sums.standard_error()
-    reach = student_quantile(0.975, sums.windows - 1) * error if error is not None else None
+    value, interval = _exponentials(sums)
     return {
-        "perplexity": math.exp(sums.mean),
-        "interval_95": None if reach is None else [math.exp(sums.mean - reach), math.exp(sums.mean + reach)],
+        "perplexity": value,
+        "interval_95": interval,
         "nll_per_token": sums.mean,
-        "nll_standard_error": error,
+        "nll_standard_error": sums.standard_error(),
         "bits_per_byte": sums.nll / math.log(2) / size,
         "tokens": sums.tokens,
         "bytes": size,
     }
 
 
-def change(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[str, Any] | None:
+def change(before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     """Return how perplexity changed on the same windows: the factor and its 95% interval.
 
     Args:
@@ -214,15 +219,22 @@ def change(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[st
     Returns:
         None where the windows differ. Paired, so much narrower than the two intervals suggest.
     """
-    if [row["tokens"] for row in before] != [row["tokens"] for row in after]:
-        return None
     sums = Sums()
-    for old, new in zip(before, after, strict=True):
+    for old, new in zip_longest(before, after):
+        if old is None or new is None or old["tokens"] != new["tokens"]:
+            return None
         sums.add(new["nll"] - old["nll"], old["tokens"])
+    factor, interval = _exponentials(sums)
+    return {"factor": factor, "interval_95": interval}
+
+
+def _exponentials(sums: Sums) -> tuple[float, list[float] | None]:
+    """Return exp of the mean and of the ends of its 95% interval; one window has no interval."""
     error = sums.standard_error()
-    reach = student_quantile(0.975, sums.windows - 1) * error if error is not None else None
-    interval = None if reach is None else [math.exp(sums.mean - reach), math.exp(sums.mean + reach)]
-    return {"factor": math.exp(sums.mean), "interval_95": interval}
+    if error is None:
+        return math.exp(sums.mean), None
+    reach = student_quantile(0.975, sums.windows - 1) * error
+    return math.exp(sums.mean), [math.exp(sums.mean - reach), math.exp(sums.mean + reach)]
 
 
 def _print(name: str, result: dict[str, Any], folder: RunFolder) -> None:
@@ -242,9 +254,9 @@ def _print(name: str, result: dict[str, Any], folder: RunFolder) -> None:
     print(f"results: {folder.result(name)}")
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a results/perplexity.jsonl."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a results/perplexity.jsonl."""
+    return (row for _, row in read_jsonl(path))
 
 
 def _line(name: str, result: dict[str, Any]) -> str:

@@ -97,7 +97,7 @@ def test_limit_and_pieces(config: Callable[..., Any], monkeypatch: pytest.Monkey
     found = record(config())
     assert found["windows"] == {"context": 64, "stride": 32, "count": 3, "rule": perplexity.WINDOWING}
     assert found["tokens"] == 63 + 32 + 32 and found["bytes"] in range(127, 130)
-    rows = perplexity.read_rows(Path(config().run_path) / "tiny/results/perplexity.jsonl")
+    rows = list(perplexity.read_rows(Path(config().run_path) / "tiny/results/perplexity.jsonl"))
     assert [row["tokens"] for row in rows] == [63, 32, 32]
     assert found["nll_per_token"] == pytest.approx(sum(row["nll"] for row in rows) / 127)
     run_benchmark(config())
@@ -144,6 +144,12 @@ def test_change_is_paired() -> None:
     assert found["factor"] == pytest.approx(math.exp(0.1045))
     assert found["interval_95"][1] - found["interval_95"][0] < 0.01  # the windows themselves differ hundredfold
     assert perplexity.change(before, after[:-1]) is None
+
+
+def test_a_diverged_model_is_one_line(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perplexity, "window_nll", lambda model, batch: [math.nan] * len(batch))
+    with pytest.raises(UsageError, match="likelihoods are no numbers: its training diverged, or it needs"):
+        run_benchmark(config(base=True))
 
 
 @pytest.mark.parametrize(
