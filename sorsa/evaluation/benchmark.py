@@ -1,14 +1,13 @@
 """What every benchmark module offers, and the small records that travel between generation, grading and results.
 
-A benchmark module defines:
+A benchmark whose answers are not words to be graded (perplexity, lm-eval) defines only `run(config, subject)`, which
+tests the subject, writes its results and prints them. Any other module defines:
     HUB_ID            where its questions come from, for records
     MAX_NEW_TOKENS    default generation length (the authors' release)
     RUNS_CODE         True when grading runs code written by a model, which needs consent
     load(config)      -> list[Question]
     item(row)         -> Item, from a row of a completions file (`--grade`); raises UsageError for a bad row
     grade_all(items)  -> iterator of one dict per item, in order: rule name -> Verdict, always both RULES
-or, where there are no prompts to complete and answers to grade (perplexity, lm-eval), only
-    run(config, subject)  tests the subject, writes its results and prints them
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from sorsa.errors import UsageError
-from sorsa.evaluation.benchmark import Question
 from sorsa.files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -105,11 +104,6 @@ class CompletionStore:
 def fingerprint(settings: dict[str, Any]) -> str:
     """Return a short hash of JSON settings, independent of key order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def prompts_fingerprint(questions: Iterable[Question]) -> str:
-    """Return a short hash of the prompts and their ids, in order."""
-    return fingerprint({"prompts": [(one.id, one.prompt) for one in questions]})
 
 
 def model_fingerprint(folder: Path) -> dict[str, str]:

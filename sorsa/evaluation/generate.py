@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from sorsa.evaluation.benchmark import Question
-from sorsa.evaluation.completions import Completion, CompletionStore, prompts_fingerprint
+from sorsa.evaluation.completions import Completion, CompletionStore
+from sorsa.evaluation.questions import prompts_fingerprint
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig

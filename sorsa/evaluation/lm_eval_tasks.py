@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, Question, Verdict
-from sorsa.evaluation.completions import prompts_fingerprint
 from sorsa.evaluation.lm_eval_files import require_package, sandboxed_templates, task_manager
+from sorsa.evaluation.questions import prompts_fingerprint
 from sorsa.evaluation.statistics import wilson_interval
 from sorsa.files import json_text, write_together
 

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from sorsa.errors import UsageError
 from sorsa.evaluation import find_graded
 from sorsa.evaluation.benchmark import Item, Question, Verdict
-from sorsa.evaluation.completions import Completion, prompts_fingerprint
+from sorsa.evaluation.completions import Completion
+from sorsa.evaluation.questions import prompts_fingerprint
 from sorsa.evaluation.results import print_summary, question_rows, require_consent, sandbox_level, summary
 from sorsa.evaluation.terminal import gold_text, readable
 from sorsa.files import json_text, write_together

@@ -15,7 +15,8 @@ from sorsa.errors import UsageError
 from sorsa.evaluation import gsm8k, regrade
 from sorsa.evaluation.benchmark import Question
 from sorsa.evaluation.completions import Completion as Answer
-from sorsa.evaluation.completions import CompletionStore, fingerprint, prompts_fingerprint
+from sorsa.evaluation.completions import CompletionStore, fingerprint
+from sorsa.evaluation.questions import prompts_fingerprint
 
 # text of the answer, gold: the authors' rule rounds, ours reads boxed answers and does not
 ANSWERS = (("The answer is: 17.8", "#### 18"), (r"so \boxed{7}", "#### 7"), ("The answer is: 3", "#### 3"))
