@@ -20,7 +20,7 @@ def readable(value: Any, longest: int = 300) -> str:
 
 
 def gold_text(gold: Any, longest: int = 300) -> str:
-    """Return the end of a worked solution, where its answer stands, or a HumanEval problem's name.
+    """Return the end of a worked solution's last line, where its answer stands, or a HumanEval problem's name.
 
     Args:
         gold: What a benchmark gives its grader.
@@ -28,5 +28,5 @@ def gold_text(gold: Any, longest: int = 300) -> str:
     """
     if isinstance(gold, dict):
         return readable(gold.get("task_id", "its tests"), longest)
-    text = readable(gold, 10**6)
+    text = readable(str(gold).strip().rpartition("\n")[2], 10**6)
     return text if len(text) <= longest else "... " + text[-longest:]
