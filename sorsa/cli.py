@@ -13,15 +13,12 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from sorsa.config import RunConfig
 from sorsa.errors import UsageError, did_you_mean
+from sorsa.modes import MODES, NOT_SETTINGS, WITHOUT_CONFIG, add_modes
 
-MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
-MODES |= {"plan": "--plan", "compare": "--compare", "convert": "--convert"}
-NOT_SETTINGS = {"output": "grade", "json": "plan", "measure": "plan", "seeds": "compare"}  # flag -> the mode it is for
 GROUPS = {
     "run": "the run",
     "model": "base model",
@@ -38,7 +35,9 @@ examples:
   python run.py --name llama2_sorsa_r128 --merge
   python run.py --name llama2_sorsa_r128 --test --test-dataset gsm-8k --test-precision bf16
   python run.py --name llama2_sorsa_r128 --plan
+  python run.py --name llama2_sorsa_r128 --regrade --test-dataset gsm-8k --show-disagreements
   python run.py --compare configs/demo_*.yaml --seeds 5
+  python run.py --compare-runs base:llama2_sorsa_r128 llama2_sorsa_r128
   python run.py --convert RWKV-x060-World-7B-v2.1.pth rwkv6-7b
   python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
 
@@ -59,8 +58,9 @@ def build_parser() -> Parser:
     """Return the parser: the modes by hand, one flag for each field of RunConfig."""
     parser = Parser(
         prog="run.py",
-        usage="python run.py --name NAME (--train | --merge | --test | --export-lora | --plan) [settings]\n"
+        usage="python run.py --name NAME (--train | --merge | --test | --regrade | --export-lora | --plan) [settings]\n"
         "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR] [--name NAME]\n"
+        "       python run.py --compare-runs A B [--test-dataset NAME] [--run-path DIR] [--json] [--output FILE]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]\n"
         "       python run.py --convert SOURCE TARGET [--overwrite]",
         description="SORSA: train, merge and test. Give exactly one mode.",
@@ -69,27 +69,11 @@ def build_parser() -> Parser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    modes = parser.add_argument_group("modes")
-    modes.add_argument("-t", "--train", action="store_true", help="train; the same command again resumes")
-    modes.add_argument("-m", "--merge", action="store_true", help="merge the adapter into the base model")
-    modes.add_argument("-T", "--test", action="store_true", help="answer a benchmark's questions and grade the answers")
-    modes.add_argument("--export-lora", dest="export", action="store_true", help="write the adapter as a plain LoRA")
-    modes.add_argument("--grade", metavar="FILE", help="grade the completions of a .jsonl file, without a model")
-    modes.add_argument("--plan", action="store_true", help="say what training will cost, without the model's weights")
-    modes.add_argument("--json", action="store_true", help="--plan: print JSON")
-    modes.add_argument("--measure", action="store_true", help="--plan: time a few real steps on this machine")
-    modes.add_argument(
-        "--compare", metavar="FILE", nargs="+", help="train, merge and test several configurations with several seeds"
-    )
-    modes.add_argument("--seeds", metavar="N", type=int, help="--compare: seeds per method [5]")
-    modes.add_argument(
-        "--convert", metavar=("SOURCE", "TARGET"), nargs=2, help="RWKV6: a .pth file to a model directory, or back"
-    )
+    add_modes(parser)
     groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
     groups["run"].add_argument("--config-dir", metavar="DIR", help="where the YAML files are (default: configs)")
     for field in dataclasses.fields(RunConfig):
         groups[field.metadata["group"]].add_argument(*_spellings(field), **_how_to_read(field))
-    groups["testing"].add_argument("--output", metavar="FILE", help="where --grade writes")
     return parser
 
 
@@ -151,10 +135,11 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     if len(modes) != 1:
         given = f"{len(modes)} modes given ({', '.join(MODES[mode] for mode in modes)})" if modes else "no mode given"
         raise UsageError(f"{given}: give exactly one of {', '.join(MODES.values())}. See python run.py --help")
-    for key, mode in NOT_SETTINGS.items():
-        if key in flags and mode != modes[0]:
-            raise UsageError(f"--{key} belongs to {MODES[mode]}, not to {MODES[modes[0]]}")
-    if modes[0] not in ("grade", "compare", "convert"):
+    for key, owners in NOT_SETTINGS.items():
+        if key in flags and modes[0] not in owners:
+            owner = " and ".join(MODES[mode] for mode in owners)
+            raise UsageError(f"--{key.replace('_', '-')} belongs to {owner}, not to {MODES[modes[0]]}")
+    if modes[0] not in WITHOUT_CONFIG:
         flags.pop(modes[0])
     return modes[0], flags
 
@@ -169,17 +154,11 @@ def run(mode: str, flags: dict[str, Any]) -> None:
     Raises:
         UsageError: Bad input, found before anything is loaded where it can be.
     """
-    if mode == "grade":
-        return _grade(flags)
-    if mode == "compare":
-        from sorsa.comparison import compare
-
-        return compare(flags)
-    if mode == "convert":
-        return _convert(flags)
+    if mode in WITHOUT_CONFIG:
+        return WITHOUT_CONFIG[mode](flags)
     from sorsa.config_files import known_names, load_config
 
-    options = {key: flags.pop(key, False) for key in ("json", "measure")}
+    options = {key: flags.pop(key, False) for key in ("json", "measure", "show_disagreements")}
     config_dir = flags.pop("config_dir", None)
     if not flags.get("name"):
         raise UsageError(f"--name is missing. Known: {', '.join(known_names(config_dir)) or 'none'}.")
@@ -188,6 +167,10 @@ def run(mode: str, flags: dict[str, Any]) -> None:
         from sorsa.planning import plan
 
         return plan(config, as_json=options["json"], measure=options["measure"])
+    if mode == "regrade":
+        from sorsa.evaluation import regrade
+
+        return regrade(config, options["show_disagreements"])
     if mode == "train":
         from sorsa.training import train as action
     elif mode == "merge":
@@ -197,37 +180,6 @@ def run(mode: str, flags: dict[str, Any]) -> None:
     else:
         from sorsa.adapters.export import export_run as action
     return action(config)
-
-
-def _grade(flags: dict[str, Any]) -> None:
-    """Grade a file of completions: needs no run, no config and no model."""
-    from sorsa.config_values import check_benchmark, read_value
-    from sorsa.evaluation import grade_file
-
-    source = Path(flags["grade"])
-    problems = check_benchmark(flags.get("test_dataset"))
-    if not source.is_file():
-        problems.append(f"--grade {flags['grade']}: no such file")
-    if not flags.get("output"):
-        problems.append("--output is missing: name the .jsonl file to write")
-    rule, wrong = read_value("grading_rule", flags.get("grading_rule", RunConfig.grading_rule), "flag")
-    problems += wrong
-    if problems:
-        raise UsageError("; ".join(problems))
-    allowed = flags.get("allow_code_execution", False)
-    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, allowed)
-
-
-def _convert(flags: dict[str, Any]) -> None:
-    """Convert an RWKV6 checkpoint: needs no run and no config."""
-    source, target = flags["convert"]
-    foreign = sorted(set(flags) - {"convert", "overwrite"})
-    if foreign:
-        raise UsageError(f"--{foreign[0].replace('_', '-')} does not go with --convert, only --overwrite does")
-    from sorsa.rwkv6.convert import convert
-
-    convert(source, target, flags.get("overwrite", False))
-    print(f"converted {source}: {target}")
 
 
 def _disk_full(error: BaseException | None) -> bool:

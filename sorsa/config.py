@@ -148,8 +148,10 @@ class RunConfig:
         None, "optimizer steps between checkpoints (default: a fifth of the run)", group="training", low=1
     )
 
-    test_dataset: str | None = setting(None, "benchmark", group="testing")
-    test_file: str | None = setting(None, "local file with the benchmark's questions", group="testing")
+    test_dataset: str | None = setting(None, "benchmark; lm-eval with tasks, lm-eval:piqa,boolq", group="testing")
+    test_file: str | None = setting(
+        None, "local file with the benchmark's questions; perplexity: a .txt; lm-eval: a task's .yaml", group="testing"
+    )
     test_precision: str = setting(
         "bf16", "type of the weights in testing", group="testing", choices=("bf16", "fp16", "fp32")
     )

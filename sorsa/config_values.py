@@ -155,7 +155,7 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
 
     Args:
         config: The typed settings.
-        mode: `train`, `merge`, `test`, `export` or `plan`.
+        mode: `train`, `merge`, `test`, `regrade`, `export` or `plan`.
     """
     problems = _check_names(config)
     if parse_split(config.split) is None:
@@ -170,9 +170,9 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
         problems.append("model is missing: give a hub id or a directory (model: in the YAML, or --model)")
     if mode in ("train", "plan"):
         problems += _check_train_dataset(config)
-    if mode == "test":
+    if mode in ("test", "regrade"):
         problems += check_benchmark(config.test_dataset)
-    for name in ("test_file", "valid_file") if mode in ("train", "test") else ():
+    for name in ("test_file", "valid_file") if mode in ("train", "test", "regrade") else ():
         given = getattr(config, name)
         if given and not Path(given).is_file():
             problems.append(f"{name} = {given!r}: no such file")
@@ -228,4 +228,8 @@ def check_benchmark(given: str | None) -> list[str]:
 
     if not given:
         return [f"test_dataset is missing: give --test-dataset with one of {', '.join(BENCHMARKS)}"]
+    name, _, tasks = given.partition(":")
+    if name == "lm-eval":
+        known = all(re.fullmatch(r"[\w.+-]+", task) for task in tasks.split(","))
+        return [] if known else [f"test_dataset = {given!r}: must name tasks, as in lm-eval:piqa,boolq"]
     return [] if given in BENCHMARKS else [f"test_dataset = {given!r}: unknown.{did_you_mean(given, BENCHMARKS)}"]

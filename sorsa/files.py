@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +47,26 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all. Raises TypeError for what JSON cannot hold."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON. Raises TypeError for what JSON cannot hold."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write several UTF-8 text files, all or none: none is renamed before all are on the disk.
+
+    Raises:
+        OSError: The disk is full or a folder is not writable; the old files are untouched.
+    """
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(whole_file(path)) for path in texts]
+        for stream, text in zip(streams, texts.values(), strict=True):
+            stream.write(text.encode("utf-8"))
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sorsa.files import whole_directory, write_json, write_whole
+from sorsa.files import whole_directory, write_json, write_together, write_whole
 
 
 @pytest.fixture
@@ -30,6 +30,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_json(file, {"new": object()})
     assert file.read_text() == '{\n  "old": 1\n}\n'
     assert names(tmp_path) == ["a.json"]
+
+
+def test_several_files_are_written_all_or_none(tmp_path: Path) -> None:
+    one, two = tmp_path / "1", tmp_path / "2"
+    write_together({one: "a", two: "b"})
+    with pytest.raises(UnicodeEncodeError):
+        write_together({one: "new", two: "\udcff"})
+    assert (one.read_text(), two.read_text()) == ("a", "b") and names(tmp_path) == ["1", "2"]
 
 
 def test_a_failed_directory_leaves_nothing(tmp_path: Path) -> None:

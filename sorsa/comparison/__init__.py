@@ -33,7 +33,8 @@ comparison.json:
             seed, run, test {correct, total, accuracy, interval_95} | null, first_loss, last_loss, steps, tokens,
             seconds, seconds_per_step, peak_host_bytes, peak_gpu_bytes, diverged
         ]
-        test {n, mean, sd (of the sample, null for n = 1)} | null
+        test {n, mean, sd (of the sample, null for n = 1), interval_95 (counts both seeds and questions, read from the
+            rows in results/; Wilson's for n = 1; null where the rows are missing or of other questions)} | null
     ]
 Accuracies are shares (0 to 1), sizes bytes, losses nats per response token (AdaLoRA's with its
 regularizer), `run` a name under runs/, null: not yet.

@@ -16,7 +16,7 @@ from sorsa.config import RunConfig
 from sorsa.config_files import load_config
 from sorsa.config_values import check_benchmark, check_name
 from sorsa.errors import UsageError
-from sorsa.evaluation import BENCHMARKS, find_benchmark
+from sorsa.evaluation import BENCHMARKS, find_graded
 from sorsa.evaluation.benchmark import Question
 
 SEEDS = 5  # enough for a standard deviation that means something, few enough for an evening
@@ -123,7 +123,7 @@ def _check_questions(configs: Sequence[RunConfig]) -> None:
     """
     from sorsa.evaluation.results import require_consent
 
-    benchmark = find_benchmark(configs[0].test_dataset)
+    benchmark = find_graded(configs[0].test_dataset, "--compare")
     for config in configs:
         require_consent(benchmark.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     test: list[Question] = benchmark.load(configs[0])

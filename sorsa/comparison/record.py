@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sorsa.comparison.runs import Comparison, Method, Run
+from sorsa.evaluation.statistics import seeds_and_questions_interval
 from sorsa.files import write_json
 from sorsa.methods import lacks
 
@@ -82,7 +83,8 @@ def _method_facts(method: Method) -> dict[str, Any]:
     trained = next((record for run in method.candidates if (record := run.folder.read_record())), {})
     grid = [_candidate_facts(run) for run in method.candidates] if method.has_grid else []
     best = chosen.validation_result() if chosen and method.has_grid else None
-    runs = [_run_facts(run) for run in method.runs()]
+    tested = method.runs()
+    runs = [_run_facts(run) for run in tested]
     return {
         "config": config.name,
         "file": str(method.file),
@@ -95,7 +97,7 @@ def _method_facts(method: Method) -> dict[str, Any]:
         "gamma": _gamma(chosen) if chosen else None,
         "validation_accuracy": best["accuracy"] if best else None,
         "runs": runs,
-        "test": _spread([run["test"]["accuracy"] for run in runs if run["test"]]),
+        "test": _spread(tested, [run["test"]["accuracy"] for run in runs if run["test"]]),
     }
 
 
@@ -144,12 +146,21 @@ def _score(result: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _spread(accuracies: Sequence[float]) -> dict[str, Any] | None:
-    """Return number, mean and sample standard deviation over seeds; None without any."""
+def _spread(runs: Sequence[Run], accuracies: Sequence[float]) -> dict[str, Any] | None:
+    """Return number, mean, sample standard deviation over seeds, and interval over both; None without any."""
     if not accuracies:
         return None
     sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    return {"n": len(accuracies), "mean": statistics.fmean(accuracies), "sd": sd}
+    interval = _seeds_and_questions([verdicts for run in runs if (verdicts := run.test_verdicts())])
+    return {"n": len(accuracies), "mean": statistics.fmean(accuracies), "sd": sd, "interval_95": interval}
+
+
+def _seeds_and_questions(verdicts: Sequence[dict[str, bool]]) -> list[float] | None:
+    """Return the interval that counts both seeds and questions; None where the rows do not belong together."""
+    if not verdicts or any(other.keys() != verdicts[0].keys() for other in verdicts):
+        return None
+    table = [[one[question] for question in verdicts[0]] for one in verdicts]
+    return list(seeds_and_questions_interval(table).interval_95)
 
 
 def table(record: dict[str, Any]) -> str:
@@ -158,7 +169,16 @@ def table(record: dict[str, Any]) -> str:
     Args:
         record: What `write_record` returned.
     """
-    titles = ("method", "trainable", "lr", "validation", "test: mean +- sd over seeds", "s/step", "peak memory")
+    titles = (
+        "method",
+        "trainable",
+        "lr",
+        "validation",
+        "test: mean +- sd over seeds",
+        "95%: seeds and questions",
+        "s/step",
+        "peak memory",
+    )
     rows = [titles, *(_row(method) for method in record["methods"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
     lines = (zip(row, widths, strict=True) for row in rows)
@@ -177,6 +197,7 @@ def _row(method: dict[str, Any]) -> tuple[str, ...]:
         _cell(method["lr"], "{:g}"),
         _cell(method["validation_accuracy"], "{:.1%}"),
         _cell_of_test(method["test"]),
+        _cell_of_interval(method["test"]),
         _cell(statistics.fmean(steps) if steps else None, "{:.3f}"),
         _cell(peak / _GB if peak else None, "{:.2f} GB " + ("GPU" if gpu else "host")),
     )
@@ -188,6 +209,14 @@ def _cell_of_test(test: dict[str, Any] | None) -> str:
         return "-"
     deviation = "" if test["sd"] is None else f" +- {test['sd']:.1%}"
     return f"{test['mean']:.1%}{deviation} (n = {test['n']})"
+
+
+def _cell_of_interval(test: dict[str, Any] | None) -> str:
+    """Return the interval that counts both seeds and questions."""
+    if test is None or test["interval_95"] is None:
+        return "-"
+    low, high = test["interval_95"]
+    return f"{low:.1%} to {high:.1%}"
 
 
 def _cell(value: float | None, form: str) -> str:

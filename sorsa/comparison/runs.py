@@ -11,6 +11,7 @@ from typing import Any
 
 from sorsa.config import RunConfig
 from sorsa.errors import UsageError
+from sorsa.evaluation.questions import read_jsonl
 from sorsa.methods import lacks
 from sorsa.run_folder import RunFolder
 
@@ -65,6 +66,13 @@ class Run:
     def test_result(self) -> dict[str, Any] | None:
         """Return the record of the test on the test split, None before it."""
         return _read_json(self.folder.result(self.config.test_dataset))
+
+    def test_verdicts(self) -> dict[str, bool] | None:
+        """Return question id -> whether the answer on the test split is right, None before the test."""
+        path = self.folder.questions(self.config.test_dataset)
+        if not path.is_file():
+            return None
+        return {row["id"]: row["correct"] for _, row in read_jsonl(path)}
 
     def validation_result(self) -> dict[str, Any] | None:
         """Return the record of the test on the validation questions, None before it."""

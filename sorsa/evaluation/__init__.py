@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "gsm-8k": "sorsa.evaluation.gsm8k",
     "math": "sorsa.evaluation.math",
-    "humaneval": "sorsa.evaluation.humaneval",
     "math-500": "sorsa.evaluation.math_500",
+    "humaneval": "sorsa.evaluation.humaneval",
+    "perplexity": "sorsa.evaluation.perplexity",
+    "lm-eval": "sorsa.evaluation.lm_eval_tasks",  # named with its tasks: lm-eval:piqa,boolq
 }
 
 
@@ -29,18 +31,35 @@ def find_benchmark(name: str) -> ModuleType:
     """Import the module of a registered benchmark.
 
     Args:
-        name: A key of BENCHMARKS.
+        name: A key of BENCHMARKS, or `lm-eval:` and tasks.
 
     Raises:
         UsageError: No benchmark has this name.
     """
-    if name not in BENCHMARKS:
+    key = name.split(":")[0] if name.startswith("lm-eval:") else name
+    if key not in BENCHMARKS:
         raise UsageError(f"unknown test dataset {name!r}.{did_you_mean(name, BENCHMARKS)}")
-    return importlib.import_module(BENCHMARKS[name])
+    return importlib.import_module(BENCHMARKS[key])
+
+
+def find_graded(name: str, mode: str) -> ModuleType:
+    """Import the module of a benchmark whose answers are words, to be graded.
+
+    Args:
+        name: As for `find_benchmark`.
+        mode: The flag of the mode that grades, for the message.
+
+    Raises:
+        UsageError: No benchmark has this name, or it has no such answers.
+    """
+    module = find_benchmark(name)
+    if hasattr(module, "run"):
+        raise UsageError(f"{mode} needs answers in words, and {name} has none: run it with --test")
+    return module
 
 
 def test(config: RunConfig) -> None:
-    """Generate answers with a merged run, grade them, and write `results/` (mode `--test`).
+    """Test a model and write `results/` (mode `--test`): generate answers and grade them, or what the benchmark says.
 
     Args:
         config: A validated run configuration with `test_dataset` set.
@@ -48,9 +67,29 @@ def test(config: RunConfig) -> None:
     Raises:
         UsageError: Unknown dataset, no merged model, bad question file, or no consent to run code.
     """
+    module = find_benchmark(config.test_dataset)
+    if hasattr(module, "run"):
+        from sorsa.evaluation.subject import find_subject
+
+        return module.run(config, find_subject(config))
     from sorsa.evaluation.results import run_test
 
-    run_test(config)
+    return run_test(config)
+
+
+def regrade(config: RunConfig, show_disagreements: bool = False) -> None:
+    """Grade the answers of an earlier test again, without its model, and write `results/` anew (mode `--regrade`).
+
+    Args:
+        config: A validated run configuration with `test_dataset` set.
+        show_disagreements: Whether to print each question on which the rules differ.
+
+    Raises:
+        UsageError: There is no complete test of these questions, or no consent to run code.
+    """
+    from sorsa.evaluation.regrading import run_regrade
+
+    run_regrade(config, show_disagreements)
 
 
 def grade_file(

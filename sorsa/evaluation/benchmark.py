@@ -1,6 +1,7 @@
 """What every benchmark module offers, and the small records that travel between generation, grading and results.
 
-A benchmark module defines:
+A benchmark whose answers are not words to be graded (perplexity, lm-eval) defines only `run(config, subject)`, which
+tests the subject, writes its results and prints them. Any other module defines:
     HUB_ID            where its questions come from, for records
     MAX_NEW_TOKENS    default generation length (the authors' release)
     RUNS_CODE         True when grading runs code written by a model, which needs consent

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from sorsa.evaluation.benchmark import Question
-from sorsa.evaluation.completions import Completion, CompletionStore, fingerprint, model_fingerprint
+from sorsa.evaluation.completions import Completion, CompletionStore
+from sorsa.evaluation.questions import prompts_fingerprint
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -28,20 +28,14 @@ def settings(config: RunConfig, questions: list[Question], max_new_tokens: int, 
         max_new_tokens: Length limit of an answer.
         subject: The model under test.
     """
-    folder = subject.merged or subject.base_folder
-    model: dict[str, Any] = model_fingerprint(folder) if folder else {"hub": config.model, "revision": config.revision}
-    if subject.adapter:
-        model = {"base": model, "adapter": model_fingerprint(subject.adapter)}
-    tokenizer = Path(config.tokenizer) if config.tokenizer and subject.kind == "base" else None
     return {
-        "model": model,
-        "tokenizer": model_fingerprint(tokenizer) if tokenizer and tokenizer.is_dir() else str(tokenizer or ""),
+        **subject.fingerprint(),
         "engine": config.engine,
         "decoding": config.decoding,
         "precision": config.test_precision,
         "max_new_tokens": max_new_tokens,
         "questions": len(questions),
-        "prompts": fingerprint({"prompts": [(one.id, one.prompt) for one in questions]}),
+        "prompts": prompts_fingerprint(questions),
     }
 
 

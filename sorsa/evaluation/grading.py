@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sorsa.errors import UsageError, did_you_mean
-from sorsa.evaluation import find_benchmark
+from sorsa.evaluation import find_graded
 from sorsa.evaluation.benchmark import RULES, Item
 from sorsa.evaluation.questions import read_jsonl
 from sorsa.evaluation.results import print_summary, require_consent, summary
@@ -20,7 +20,7 @@ def grade_rows(source: Path, dataset: str, output: Path, rule: str, allow_code_e
     """Grade every row of `source` and write `output` whole or not at all; see `sorsa.evaluation.grade_file`."""
     if rule not in RULES:
         raise UsageError(f"unknown grading rule {rule!r}.{did_you_mean(rule, RULES)}")
-    module = find_benchmark(dataset)
+    module = find_graded(dataset, "--grade")
     require_consent(module.RUNS_CODE, dataset, allow_code_execution)
     if output.is_dir():
         raise UsageError(f"--output {output} is a folder; name a .jsonl file")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
+from sorsa.evaluation.benchmark import Question
+from sorsa.evaluation.completions import fingerprint
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -167,3 +169,8 @@ def _text_or_number(row: dict[str, Any], column: str) -> str | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise UsageError(f"the column {column!r} must hold text, got {type(value).__name__}")
+
+
+def prompts_fingerprint(questions: Iterable[Question]) -> str:
+    """Return a short hash of the prompts and their ids, in order."""
+    return fingerprint({"prompts": [(one.id, one.prompt) for one in questions]})

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import time
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from sorsa.errors import UsageError
 from sorsa.evaluation import find_benchmark
-from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, RULES, TIMEOUT, UNREADABLE, Item, Question, Verdict
-from sorsa.evaluation.completions import CompletionStore
+from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, OPINIONS, RULES, TIMEOUT, UNREADABLE, Item, Question, Verdict
+from sorsa.evaluation.completions import Completion, CompletionStore
 from sorsa.evaluation.statistics import wilson_interval
-from sorsa.files import write_json, write_whole
+from sorsa.files import json_text, write_together
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -73,8 +73,8 @@ def run_test(config: RunConfig) -> None:
         "config": dataclasses.asdict(config),
         "environment": environment(),
     }
-    _write_questions(folder.questions(name), questions, store, verdicts, config.grading_rule)
-    write_json(folder.result(name), result)
+    rows = question_rows(questions, store.done, verdicts, config.grading_rule)
+    write_together({folder.questions(name): rows, folder.result(name): json_text(result)})
     print_summary(name, result["rules"], result["graded"], config.grading_rule)
     print(f"results: {folder.result(name)}")
 
@@ -114,9 +114,23 @@ def summary(verdicts: list[dict[str, Verdict]], headline: str) -> dict[str, Any]
         headline: The rule whose accuracy stands on top.
     """
     rules = {rule: _rule_summary([one[rule] for one in verdicts]) for rule in RULES}
-    disagree = sum(one["ours"].correct != one["authors"].correct for one in verdicts)
     top = {key: rules[headline][key] for key in ("accuracy", "interval_95")}
-    return {**top, "graded": len(verdicts), "rules": rules, "rules_disagree": disagree}
+    disagree = _disagreements(verdicts, *RULES)
+    opinions = {name: _opinion(verdicts, name) for name in OPINIONS}
+    return {**top, "graded": len(verdicts), "rules": rules, "rules_disagree": disagree, "opinions": opinions}
+
+
+def _opinion(verdicts: list[dict[str, Verdict]], name: str) -> dict[str, Any] | None:
+    """Return what a third opinion says and its version; None where it was not asked. It never is the headline."""
+    if not all(name in one for one in verdicts):
+        return None
+    against = {rule: _disagreements(verdicts, rule, name) for rule in RULES}
+    said = _rule_summary([one[name] for one in verdicts])
+    return {"version": importlib.metadata.version(name), **said, "disagrees_with": against}
+
+
+def _disagreements(verdicts: list[dict[str, Verdict]], one: str, other: str) -> int:
+    return sum(each[one].correct != each[other].correct for each in verdicts)
 
 
 def _rule_summary(verdicts: list[Verdict]) -> dict[str, Any]:
@@ -147,17 +161,23 @@ def print_summary(name: str, rules: dict[str, Any], graded: int, headline: str) 
         )
 
 
-def _write_questions(
-    path: Path,
+def question_rows(
     questions: Iterable[Question],
-    store: CompletionStore,
+    answers: Mapping[str, Completion],
     verdicts: list[dict[str, Verdict]],
     headline: str,
-) -> None:
-    """Write one JSON row per question, in the order of the data set."""
+) -> str:
+    """Return one JSON row per question, in the order of the data set (`results/DATASET.jsonl`).
+
+    Args:
+        questions: All of them.
+        answers: Question id -> its completion.
+        verdicts: Per question, rule -> verdict.
+        headline: The rule whose verdict stands on top of each row.
+    """
     rows = []
     for index, (one, verdict) in enumerate(zip(questions, verdicts, strict=True)):
-        answer = store.done[one.id]
+        answer = answers[one.id]
         row = {
             "index": index,
             "id": one.id,
@@ -167,8 +187,8 @@ def _write_questions(
             **dataclasses.asdict(verdict[headline]),
             "tokens": answer.tokens,
             "truncated": answer.truncated,
-            "verdicts": {rule: dataclasses.asdict(verdict[rule]) for rule in RULES},
+            "verdicts": {rule: dataclasses.asdict(said) for rule, said in verdict.items()},
         }
         rows.append(json.dumps(row, ensure_ascii=False))
     text = "\n".join(rows) + "\n"
-    write_whole(path, text.encode("utf-8", "backslashreplace").decode())  # half a surrogate pair must not lose the rest
+    return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair must not lose the rest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
 from sorsa.run_folder import RunFolder
@@ -49,6 +49,20 @@ class Subject:
         """Return the stem of the files in `results/`; the kinds never overwrite each other's."""
         return dataset if self.kind == "merged" else f"{self.kind}-{dataset}"
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells this model and its tokenizer from others: hashes of their files, or a hub id."""
+        from sorsa.evaluation.completions import model_fingerprint
+
+        config, folder = self.config, self.merged or self.base_folder
+        model: dict[str, Any] = (
+            model_fingerprint(folder) if folder else {"hub": config.model, "revision": config.revision}
+        )
+        if self.adapter:
+            model = {"base": model, "adapter": model_fingerprint(self.adapter)}
+        tokenizer = Path(config.tokenizer) if config.tokenizer and self.kind == "base" else None
+        named = model_fingerprint(tokenizer) if tokenizer and tokenizer.is_dir() else str(tokenizer or "")
+        return {"model": model, "tokenizer": named}
+
     def load(self, dtype: torch.dtype) -> PreTrainedModel:
         """Load the model for inference onto this process's device.
 
@@ -73,17 +87,26 @@ class Subject:
         return load_tokenizer(self.config, self.merged or self.adapter)
 
 
+def subject_kind(config: RunConfig) -> str:
+    """Return which of the three the settings ask to test: `merged`, `base` or `unmerged`.
+
+    Raises:
+        UsageError: Both `base` and `unmerged` are set.
+    """
+    if config.base and config.unmerged:
+        raise UsageError("--base and --unmerged: give one of them; the base model has no adapter to leave unmerged")
+    return "base" if config.base else "unmerged" if config.unmerged else "merged"
+
+
 def find_subject(config: RunConfig) -> Subject:
     """Return what the settings ask to test.
 
     Raises:
         UsageError: Both `base` and `unmerged` are set, or the run is not trained or not merged.
     """
-    if config.base and config.unmerged:
-        raise UsageError("--base and --unmerged: give one of them; the base model has no adapter to leave unmerged")
-    if config.base:
-        return Subject(config, "base")
-    folder = RunFolder(config.run_path, config.name)
-    if config.unmerged:
-        return Subject(config, "unmerged", adapter=folder.require_adapter())
-    return Subject(config, "merged", merged=folder.require_merged())
+    kind, folder = subject_kind(config), RunFolder(config.run_path, config.name)
+    if kind == "base":
+        return Subject(config, kind)
+    if kind == "unmerged":
+        return Subject(config, kind, adapter=folder.require_adapter())
+    return Subject(config, kind, merged=folder.require_merged())

@@ -89,6 +89,8 @@ def work(flags: argparse.Namespace, plan: dict) -> str:
     result = {"rule": "ours", "rules": {"ours": {"correct": round(8 * accuracy)}}, "graded": 8, "accuracy": accuracy}
     (folder / "results").mkdir(exist_ok=True)
     (folder / "results" / "gsm-8k.json").write_text(json.dumps(result | {"interval_95": [0.0, 1.0]}))
+    rows = [{"id": str(index), "correct": index < round(8 * accuracy)} for index in range(8)]
+    (folder / "results" / "gsm-8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return stage
 
 

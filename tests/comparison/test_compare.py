@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sorsa.errors import UsageError
+from sorsa.evaluation.statistics import seeds_and_questions_interval, wilson_interval
 
 GRID = [0.004, 0.002]  # not sorted, as a user may write it
 
@@ -71,7 +72,7 @@ def test_the_test_split_has_no_say(bench) -> None:
     bench.write("d", lr=0.004, lr_grid=GRID)
     record = bench.compare(file, seeds=1)
     assert record["methods"][0]["lr"] == 0.002
-    assert record["methods"][0]["test"] == {"n": 1, "mean": 0.0, "sd": None}
+    assert record["methods"][0]["test"] == {"n": 1, "mean": 0.0, "sd": None, "interval_95": list(wilson_interval(0, 8))}
     calls = bench.calls()
     assert calls.index("test d-lr0.002-seed42") > calls.index("validate d-lr0.004-seed42")
 
@@ -96,15 +97,19 @@ def test_the_record(bench) -> None:
     assert (first["first_loss"], first["last_loss"], first["seconds_per_step"]) == (5.0, 1.0, 0.5)
     assert (first["peak_host_bytes"], first["peak_gpu_bytes"]) == (2 * 10**9, None)
     # sample standard deviation of 0.5, 0.625, 0.75: sqrt(2 * 0.125^2 / 2)
-    assert method["test"] == {"n": 3, "mean": pytest.approx(0.625), "sd": pytest.approx(0.125)}
+    verdicts = [[index < right for index in range(8)] for right in (4, 5, 6)]
+    interval = list(seeds_and_questions_interval(verdicts).interval_95)
+    assert method["test"] == {"n": 3, "mean": pytest.approx(0.625), "sd": pytest.approx(0.125), "interval_95": interval}
 
 
 def test_the_table(bench, capsys) -> None:
     bench.plan(accuracy={"validate": {"0.004": 0.75}, "test": {"0.004 42": 0.5, "0.004 43": 0.75}})
     bench.compare(bench.write("d_a", lr_grid=GRID), bench.write("d_full", peft="full", rank=None), seeds=2)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[1] == "d_a 7 0.004 75.0% 62.5% +- 17.7% (n = 2) 0.500 2.00 GB host"
-    assert lines[2] == "d_full 7 0.002 - 50.0% +- 0.0% (n = 2) 0.500 2.00 GB host"
+    bounds = [[[index < right for index in range(8)] for right in rights] for rights in ((4, 6), (4, 4))]
+    a, full = ("{:.1%} to {:.1%}".format(*seeds_and_questions_interval(one).interval_95) for one in bounds)
+    assert lines[1] == f"d_a 7 0.004 75.0% 62.5% +- 17.7% (n = 2) {a} 0.500 2.00 GB host"
+    assert lines[2] == f"d_full 7 0.002 - 50.0% +- 0.0% (n = 2) {full} 0.500 2.00 GB host"
     assert lines[3] == "record: out/comparison-d/comparison.json"
 
 

@@ -56,12 +56,14 @@ def test_the_batch_may_be_split_differently(bench) -> None:
         ("configs/d.yaml --seeds two", r"argument --seeds: invalid int value: 'two'"),
         ("configs/d.yaml --name ../d", r"name = '\.\./d': must be letters, digits"),
         ("configs/d.yaml --batch-size 4", r"--batch-size does not go with --compare: the settings are those of"),
+        ("configs/text.yaml", r"--compare needs answers in words, and perplexity has none"),
         ("configs/code.yaml", r"humaneval runs code written by a model on this machine"),
     ],
 )
 def test_a_mistake_on_the_command_line(bench, capsys, words: str, message: str) -> None:
     bench.write("d")
     bench.write("d", folder="more")
+    bench.write("text", test_dataset="perplexity")
     bench.write("code", test_dataset="humaneval", test_file=None)
     Path("configs/list.yaml").write_text("- a\n- b\n")
     assert cli.main(["--compare", *words.split()]) == 2

@@ -87,6 +87,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
         grade_file(source, "gsm8k", tmp_path / "out.jsonl")
     with pytest.raises(UsageError, match="unknown grading rule 'our'"):
         grade_file(source, "math", tmp_path / "out.jsonl", rule="our")
+    with pytest.raises(UsageError, match="--grade needs answers in words, and lm-eval:piqa has none"):
+        grade_file(source, "lm-eval:piqa", tmp_path / "out.jsonl")
     with pytest.raises(UsageError, match="is the file to grade"):
         grade_file(source, "math", source)
     with pytest.raises(UsageError, match="cannot read"):

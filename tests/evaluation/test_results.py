@@ -59,7 +59,7 @@ def test_results_and_greedy_tokens(config: Callable[..., Any], capsys: pytest.Ca
     assert {"fingerprint", "environment", "config", "tokens_per_second", "truncated"} <= record.keys()
     rows = [json.loads(line) for line in results(made, "gsm-8k.jsonl").read_text().splitlines()]
     assert [row["gold"] for row in rows] == [row["answer"] for row in QUESTIONS]
-    assert set(rows[0]["verdicts"]) == {"ours", "authors"}
+    assert set(rows[0]["verdicts"]) >= {"ours", "authors"}
     assert "gsm-8k, rule authors: 0.00% (0/5" in capsys.readouterr().out
     # the batched, left-padded answers are those of plain greedy decoding, one question at a time
     folder = results(made, "").parent / "merged"
