@@ -37,7 +37,6 @@ SUBJECTS = (
 )  # fmt: skip
 # (question column, gold column) of the files in use: the hub's, the authors' MATH_test.jsonl, and answers alone
 _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
-_ABOUT = re.compile(r"\A(?:approximately|about|roughly|exactly|\\approx)\s+", re.IGNORECASE)
 _MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
@@ -162,7 +161,7 @@ def _as_formula(text: str | None) -> str | None:
 
 def _unwrapped(text: str) -> str:
     r"""Return the formula of `$x = 5$ because ...` or `\boxed{x = 5}`; text with several formulas keeps them all."""
-    text = _ABOUT.sub("", (last_boxed(text) or text).strip().strip("*").strip())
+    text = (last_boxed(text) or text).strip().strip("*").strip()
     spans = list(_MATH_SPAN.finditer(text))
     if len(spans) == 1 and not any(letter.isdigit() for letter in text[: spans[0].start()]):
         rest = text[spans[0].end() :]
