@@ -214,8 +214,9 @@ def _grade(flags: dict[str, Any]) -> None:
     problems += wrong
     if problems:
         raise UsageError("; ".join(problems))
-    allowed = flags.get("allow_code_execution", False)
-    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, allowed)
+    consent = {key: flags.get(key, False) for key in ("allow_code_execution", "allow_unsandboxed")}
+    test_file = flags.get("test_file")
+    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, test_file=test_file, **consent)
 
 
 def _convert(flags: dict[str, Any]) -> None:

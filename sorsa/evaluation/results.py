@@ -30,7 +30,8 @@ def run_test(config: RunConfig) -> None:
     module = find_benchmark(config.test_dataset)
     require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     folder = RunFolder(config.run_path, config.name)
-    level = sandbox_level() if module.RUNS_CODE else None  # found out before hours of generation
+    # found out before hours of generation
+    level = sandbox_level(config.allow_unsandboxed) if module.RUNS_CODE else None
     path = None if config.base else folder.require_merged()
     from sorsa.evaluation.engines import check_engine  # imports torch: after what can be refused at once
 
@@ -99,11 +100,11 @@ def _check_questions(questions: list[Question], config: RunConfig) -> None:
         raise UsageError(f"two questions in {config.test_file} have the same task_id; make them unique")
 
 
-def sandbox_level() -> str:
-    """Return the sandbox level that runs on this machine, for records."""
-    from sorsa.evaluation.sandbox import strongest_level
+def sandbox_level(allow_unsandboxed: bool) -> str:
+    """Return the sandbox level that runs on this machine, for records; see `sandbox.require_level`."""
+    from sorsa.evaluation.sandbox import require_level
 
-    return strongest_level()
+    return require_level(allow_unsandboxed)
 
 
 def summary(verdicts: list[dict[str, Verdict]], headline: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ FORGERIES = {
 
 
 def run(program: str, level: str, seconds: float = 2.0) -> sandbox.Outcome:
-    return check(Candidate((program,), "f", "", TEST), level, seconds)
+    return check(Candidate((program,), "f", "", TEST, seconds), level)
 
 
 @pytest.mark.parametrize("level", LEVELS)
