@@ -22,7 +22,7 @@ _TCP = 3  # bind and connect
 _SCOPES = 3  # abstract Unix sockets and signals outside the domain
 
 # (rights on files, rights on the network, scopes), most first
-_ATTEMPTS = ((_FILES | _IOCTL_DEVICE, _TCP, _SCOPES), (_FILES | _IOCTL_DEVICE, _TCP, 0), (_FILES, _TCP, 0), (_FILES,))
+_ATTEMPTS = ((_FILES | _IOCTL_DEVICE, _TCP, _SCOPES), (_FILES | _IOCTL_DEVICE, _TCP), (_FILES, _TCP), (_FILES,))
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE  # the rights a rule for a single file may name
 _SCRATCH = _READ_FILE | _READ_DIR | _WRITE_FILE | _TRUNCATE | _MAKE_REG | _REMOVE_FILE  # plain files, no folders

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import tempfile
 
 from sorsa.errors import UsageError
@@ -43,6 +44,7 @@ def try_level(level: str) -> Outcome:
         level: One of isolation.LEVELS.
     """
     with tempfile.NamedTemporaryFile(prefix="sorsa-canary-") as secret:
+        os.chmod(secret.name, 0o666)  # what holds must be the level, not the file's mode
         must = "is not None" if level == _WEAKER else "== []"
         test = f"def check(candidate):\n    done = candidate({secret.name!r})\n    assert done {must}, done\n"
         helper = Helper()

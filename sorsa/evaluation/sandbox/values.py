@@ -24,7 +24,8 @@ MAX_MESSAGE = 64 << 20  # bytes; HumanEval+ has lists of a million numbers
 MAX_ITEMS = 3_000_000  # values in one message
 MAX_DEPTH = 100
 _RAW_INT = 1 << 64  # JSON's decimal digits take quadratic time for large integers; those go in base 16
-_ITERATORS = (type(iter([])), map, filter, zip, enumerate, reversed, type(x for x in ()), type({}.values()))
+_ITERATORS = (type(iter([])), map, filter, zip, enumerate, reversed, type(reversed([])), type(x for x in ()))
+_ITERATORS += (type({}.values()),)  # equal to nothing else either
 _SETS = (set, type({}.keys()), type({}.items()))
 _SCALARS = {
     "i": lambda text: int(text, 16),
