@@ -45,9 +45,10 @@ def find_code(answer: str, entry_point: str) -> tuple[str, str]:
         answer: The model's text; only the first MAX_CODE characters are read.
         entry_point: The function's name.
     """
-    blocks = [(code, where) for code, where in _blocks(answer[:MAX_CODE]) if code.strip()]
+    answer = answer[:MAX_CODE].replace("\r\n", "\n")
+    blocks = [(code, where) for code, where in _blocks(answer) if code.strip()]
     defining = [block for block in blocks if _defines(block[0], entry_point)]
-    code, where = (defining or blocks or [(answer[:MAX_CODE], NO_FENCE)])[0]
+    code, where = (defining or blocks or [(answer, NO_FENCE)])[0]
     return code, where + (OF_SEVERAL if len(blocks) > 1 else "")
 
 
@@ -62,9 +63,9 @@ def _blocks(answer: str) -> Iterator[tuple[str, str]]:
                 fence, lines = ("```" if opened.re is _BACKTICKS else "'''"), []
                 kind = _kind(fence, opened[1].lower())
         elif _closes(line, fence):
-            before = line.rstrip().removesuffix(fence)
-            if kind:
-                yield "\n".join([*lines, before]) if before.strip() else "\n".join([*lines, ""]), kind
+            if kind:  # code may stand before the fence on its line
+                before = "" if line.strip().startswith(fence) else line.rstrip().rstrip("`")
+                yield "\n".join([*lines, before]), kind
             kind = None
         else:
             lines.append(line)
@@ -116,7 +117,8 @@ def spellings(code: str, prompt: str, entry_point: str) -> list[tuple[str, str]]
             (FROM_TEXT, prompt + "\n" + _code_lines(function)),
             (FROM_TEXT, prompt + "\n" + _ENGLISH.split(function, maxsplit=1)[0]),
         ]
-    found += [(BODY_CUT, prompt + _ENGLISH.split(code, maxsplit=1)[0]), (BODY_CUT, prompt + _indented_lines(code))]
+    cut = (_ENGLISH.split(code, maxsplit=1)[0], _indented_lines(code))
+    found += [(BODY_CUT, prompt + piece) for piece in cut if piece.strip()]  # the prompt alone is a program too
     unique: dict[str, str] = {}
     for rule, program in found:
         unique.setdefault(program, rule)
