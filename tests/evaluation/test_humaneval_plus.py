@@ -84,6 +84,17 @@ def test_grading_a_file(questions: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "sandbox: " in capsys.readouterr().out
 
 
+def test_the_command_line_grades_with_a_test_file(questions: Path, tmp_path: Path) -> None:
+    from sorsa.cli import main
+
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(json.dumps({"task_id": "HumanEval/15", "completion": COUNT["canonical_solution"]}) + "\n")
+    words = ["--grade", str(source), "--test-dataset", "humaneval+", "--output", str(output), "--allow-code-execution"]
+    assert main(words) == 2 and not output.exists()
+    assert main([*words, "--test-file", str(questions)]) == 0
+    assert json.loads(output.read_text())["correct"]
+
+
 def test_what_is_missing_is_said(questions: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(json.dumps({"task_id": "HumanEval/5", "completion": ""}) + "\n")

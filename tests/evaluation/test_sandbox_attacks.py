@@ -16,7 +16,8 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 SECONDS = 1.0  # per attack
 # these run until their time is over; at the strongest level only
 SLOW = ("stop itself", "sleep", "spin", "spin deaf to signals", "print for ever", "never read", "half a message",
-        "enormous integer", "colliding hashes", "allocate", "memory in files", "memory in segments")  # fmt: skip
+        "enormous integer", "colliding hashes", "allocate", "memory of the judge", "memory in files",
+        "memory in segments")  # fmt: skip
 STRONGEST = sandbox.strongest_level()
 ABOVE_FLOOR = sandbox.LEVELS[: sandbox.LEVELS.index(FLOOR) + 1]
 

@@ -9,8 +9,9 @@ Level `limits`: resource limits and a separate session only.
 Above `limits` a system-call filter (seccomp.py) refuses new processes, sockets, signals and much else. Privileges are
 given up and resources limited at every level.
 
-Memory: with the filter there is one process, so its address space is the total: MEMORY, plus what its folder holds.
-Without it (level `limits`, an unknown processor) TASKS_WITHOUT_FILTER processes have half as much each.
+Memory: with the filter there is one process, so its address space is the total: MEMORY, plus what its folder holds; and
+as much for the judge, which decodes what it sends. Without the filter (level `limits`, an unknown processor)
+TASKS_WITHOUT_FILTER processes have half as much each.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ LEVELS = ("bwrap", "namespaces", "landlock", "limits")  # strongest first
 REAL_FOLDER = ("bwrap", "landlock", "limits")  # levels whose working folder lies on the host's disk
 
 MEMORY = 1 << 30  # bytes of address space; Python, numpy and a list of ten million numbers fit
-JUDGE_MEMORY = 2 << 30  # the judge also compiles the tests: HumanEval+'s are up to megabytes of literals
 MEMORY_WITHOUT_FILTER = 512 << 20
 TASKS_WITHOUT_FILTER = 4  # 4 x 512 MiB = 2 GiB
 FILE_SIZE = 1 << 20  # bytes per file; with OPEN_FILES it also bounds what deleted but open files hold
@@ -148,7 +148,7 @@ def shut_in_judge(visible: list[str], seconds: int) -> None:
         visible: Files and folders that stay readable.
         seconds: CPU time limit.
     """
-    limit_resources(seconds, JUDGE_MEMORY)
+    limit_resources(seconds, MEMORY)
     with contextlib.suppress(OSError):
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         seccomp.install()

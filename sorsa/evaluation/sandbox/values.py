@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # see candidate.py
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_MESSAGE = 64 << 20  # bytes; HumanEval+ has lists of a million numbers
+MAX_MESSAGE = 32 << 20  # bytes; HumanEval+ has lists of a million numbers
 MAX_ITEMS = 3_000_000  # values in one message
 MAX_DEPTH = 100
 _RAW_INT = 1 << 64  # JSON's decimal digits take quadratic time for large integers; those go in base 16
