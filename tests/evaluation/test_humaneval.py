@@ -19,6 +19,7 @@ WHOLE = PROBLEM["prompt"] + "    return sum(numbers)\n"
 # answer, rule ours, rule authors; test_code_extraction.py has all rules of ours
 ANSWERS = [
     ("    return sum(numbers)\n", True, True),
+    ("return sum(numbers)", True, False),  # as written it does not compile
     (f"Here:\n```python\n{WHOLE}```\nDone.", True, True),
     ("```python\n    return sum(numbers)\n```", True, False),  # their pattern eats the indentation
     (f"```\n{WHOLE}\n```", True, False),

@@ -149,7 +149,8 @@ def test_the_judge_is_shut_in_too(tmp_path: Path) -> None:
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would inherit that it is ignored
 from sorsa.evaluation.sandbox import Candidate, check_all
 program = "import ctypes, time\\nctypes.CDLL(None).prctl(15, b'@name@')\\ndef f(x): time.sleep(600)"
 list(check_all([Candidate((program,), "f", "", "def check(f): f(%d)" % i, 300.0) for i in range(6)], 2, sys.argv[1]))
@@ -169,6 +170,7 @@ def test_the_end_of_the_grader_ends_its_candidates(level: str, number: int, tmp_
     grader.send_signal(number)
     grader.wait(timeout=10)
     wait_until(lambda: name not in names() and not any(map(alive, helpers)), 2.0)
+    assert not list(tmp_path.iterdir())  # no working folder either
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

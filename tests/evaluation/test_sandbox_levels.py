@@ -186,15 +186,18 @@ def test_bubblewrap_is_not_taken_from_the_path(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(bwrap, "_PLACES", (str(tmp_path / "elsewhere"),))
     assert bwrap.program() is None
     with pytest.raises(OSError, match="not installed"):
-        bwrap.become(str(tmp_path), [], [])
+        bwrap.become(str(tmp_path), [], [], None)
 
 
 def test_a_user_of_its_own_only_where_it_can_read_python(tmp_path: Path) -> None:
     if os.geteuid() != 0:
-        assert isolation.new_user("namespaces", []) is None
+        assert isolation.new_user("namespaces", [], str(tmp_path)) is None
         pytest.skip("only root gives candidates a user of their own")
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    assert isolation.new_user("landlock", [str(private / "lib")]) is None
-    assert isolation.new_user("landlock", ["/usr/lib"]) >= 0x40000000
-    assert isolation.new_user("bwrap", [str(private / "lib")]) != isolation.new_user("bwrap", [])
+    library = [str(private / "lib")]
+    assert isolation.new_user("landlock", library, str(private)) is None
+    uid = isolation.new_user("landlock", ["/usr/lib"], str(private))
+    assert uid >= 0x40000000 and private.stat().st_uid == uid
+    assert isolation.new_user("bwrap", library, str(private)) not in (None, uid)
+    assert isolation.new_user("bwrap", library, str(tmp_path / "none")) is None  # chown refused

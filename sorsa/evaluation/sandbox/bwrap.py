@@ -15,13 +15,14 @@ def program() -> str | None:
     return next((path for path in _PLACES if os.access(path, os.X_OK)), None)
 
 
-def become(folder: str, visible: list[str], hidden: list[str]) -> None:
+def become(folder: str, visible: list[str], hidden: list[str], uid: int | None) -> None:
     """Turn this process into bubblewrap, which runs inside.py; open file descriptors stay.
 
     Args:
         folder: The working folder, shown as /scratch.
         visible: Files and folders that stay readable.
         hidden: Folders inside visible ones that become empty.
+        uid: The user that the candidate will become, or None.
 
     Raises:
         OSError: bubblewrap is not installed or cannot be run.
@@ -32,11 +33,11 @@ def become(folder: str, visible: list[str], hidden: list[str]) -> None:
     python = os.path.realpath(sys.executable)
     command = [found, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     command += ["--die-with-parent", "--as-pid-1", "--new-session", "--cap-drop", "ALL"]
-    if os.geteuid() == 0:
+    if uid is None:
+        command += ["--unshare-user"]
+    else:
         for capability in _FOR_ROOT:
             command += ["--cap-add", capability]
-    else:
-        command += ["--unshare-user"]
     shown = [*visible] if any(python.startswith(path + "/") for path in visible) else [*visible, python]
     for path in shown:
         # the parent first: bubblewrap would make it for its own user alone

@@ -82,10 +82,9 @@ class Helper:
         self._kill()
 
     def _try(self, candidate: Candidate, level: str) -> Outcome:
-        folder, uid = tempfile.mkdtemp(prefix="sorsa-sandbox-"), isolation.new_user(level, _visible())
+        folder = tempfile.mkdtemp(prefix="sorsa-sandbox-")
         try:
-            if uid is not None:
-                os.chown(folder, uid, uid)
+            uid = isolation.new_user(level, _visible(), folder)
             return self._ask(_request(candidate, level, folder, uid), _tests(candidate), candidate.seconds)
         finally:
             remove(folder)

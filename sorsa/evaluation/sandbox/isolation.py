@@ -80,19 +80,25 @@ def descendants() -> set[int]:
     return found - {os.getpid()}
 
 
-def new_user(level: str, visible: list[str]) -> int | None:
-    """Return a uid of nobody's for one candidate, or None where it keeps this process's.
+def new_user(level: str, visible: list[str], folder: str) -> int | None:
+    """Give a folder to a uid of nobody's for one candidate, and return that; None where it keeps this process's.
 
     Args:
         level: One of LEVELS.
         visible: What it must be able to read.
+        folder: Its working folder.
     """
     if os.geteuid() != 0:
         return None
     # Python inside /root, say, cannot be entered by others; Landlock holds a root without capabilities as well
     if level == "landlock" and not all(map(_open_to_all, visible)):
         return None
-    return _FIRST_UID + int.from_bytes(os.urandom(3), "big")
+    uid = _FIRST_UID + int.from_bytes(os.urandom(3), "big")
+    try:
+        os.chown(folder, uid, uid)
+    except OSError:  # root of a container that has not all users, or not that right
+        return None
+    return uid
 
 
 def _open_to_all(path: str) -> bool:

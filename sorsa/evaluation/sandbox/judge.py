@@ -18,6 +18,7 @@ import contextlib
 import importlib
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -70,7 +71,8 @@ class Stub:
             CandidateGone, CandidateTimeout, Exception: Its program failed.
         """
         try:
-            values.send(self._requests, request, self._deadline)
+            with contextlib.suppress(BrokenPipeError):  # then the reply says what went wrong
+                values.send(self._requests, request, self._deadline)
             first = values.receive(self._replies, self._deadline)
             self.filtered = first["ready"]  # nothing untrusted has run before this message
         except (values.Closed, OSError) as error:  # a TimeoutError is an OSError
@@ -191,16 +193,27 @@ def judge(request: dict[str, Any]) -> None:
     values.send(verdict_pipe, verdict)
 
 
-def wait(process: int) -> int:
-    """Wait for a judge and return its status; end everything when the grader has gone."""
+def wait(process: int) -> int | None:
+    """Wait for a judge and return its status; None when the grader has gone, and the judge with it."""
     handle = os.pidfd_open(process)
     events = select.poll()
     events.register(handle, select.POLLIN)
     events.register(0, 0)  # hang-up is reported unasked; the message that lies there is the judge's to read
-    if any(descriptor == 0 for descriptor, _ in events.poll()):
+    gone = any(descriptor == 0 for descriptor, _ in events.poll())
+    if gone:
         os.kill(process, signal.SIGKILL)  # its warden notices and ends the candidate
     os.close(handle)
-    return os.waitpid(process, 0)[1]
+    status = os.waitpid(process, 0)[1]
+    return None if gone else status
+
+
+def sweep(folder: str) -> None:
+    """Delete the working folder in the grader's place, as soon as the candidate has left it."""
+    end = time.monotonic() + warden.MAX_KILLING
+    while os.path.isdir(folder) and time.monotonic() < end:
+        with contextlib.suppress(OSError, RecursionError):
+            shutil.rmtree(folder)
+        time.sleep(0.05)
 
 
 def main() -> None:
@@ -221,6 +234,8 @@ def main() -> None:
             judge(request)
             os._exit(0)
         status = wait(process)
+        if status is None:
+            return sweep(request["folder"])
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             detail = "the tests' own work took too long"  # say on an enormous number that the candidate returned
             values.send(1, {"verdict": "timeout", "detail": detail, "program": None, "filtered": True})

@@ -62,7 +62,8 @@ def _search() -> tuple[str | None, bool, tuple[str, ...]]:
         outcome = Outcome("broken", "not installed") if level == "bwrap" and not bwrap.program() else try_level(level)
         if outcome.verdict == "passed":
             return level, outcome.filtered, tuple(reasons)
-        reasons.append(f"{level}: {outcome.detail}")
+        hint = "; see bwrap --unshare-user --ro-bind / / true" if level == "bwrap" and bwrap.program() else ""
+        reasons.append(f"{level}: {outcome.detail}{hint}")
     return None, False, tuple(reasons)
 
 

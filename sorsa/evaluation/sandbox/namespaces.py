@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from .kernel import call
@@ -22,8 +23,9 @@ def unshare() -> None:
     """
     spaces = _NEWNS | _NEWPID | _NEWNET | _NEWIPC | _NEWUTS
     if os.geteuid() == 0:
-        call("unshare", spaces)  # root drops its rights later; a user namespace would keep uid 0 outside it
-        return
+        with contextlib.suppress(PermissionError):  # root of a container may not
+            call("unshare", spaces)  # root drops its rights later; a user namespace would keep uid 0 outside it
+            return
     uid, gid = os.geteuid(), os.getegid()
     call("unshare", spaces | _NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {uid} 1"), ("gid_map", f"1000 {gid} 1")):

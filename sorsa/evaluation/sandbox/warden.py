@@ -70,7 +70,7 @@ def _run_candidate(request: dict[str, Any], requests: int, replies: int) -> None
     os.set_inheritable(candidate.REPLIES, True)
     if request["level"] == "bwrap":
         try:
-            bwrap.become(request["folder"], request["visible"], request["hidden"])
+            bwrap.become(*(request[key] for key in ("folder", "visible", "hidden", "uid")))
         except OSError as error:
             values.send(candidate.REPLIES, {"broken": str(error)})
     else:
