@@ -214,9 +214,8 @@ def _grade(flags: dict[str, Any]) -> None:
     problems += wrong
     if problems:
         raise UsageError("; ".join(problems))
-    consent = {key: flags.get(key, False) for key in ("allow_code_execution", "allow_unsandboxed")}
-    test_file = flags.get("test_file")
-    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, test_file=test_file, **consent)
+    consents = (flags.get(key, False) for key in ("allow_code_execution", "allow_unsandboxed"))
+    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, *consents, flags.get("test_file"))
 
 
 def _convert(flags: dict[str, Any]) -> None:
