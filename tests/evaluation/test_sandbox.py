@@ -36,7 +36,7 @@ LEVELS = _levels()
 every_level = pytest.mark.parametrize("level", LEVELS)
 
 
-def run(program: str, level: str, seconds: float = 2.0) -> sandbox.Outcome:
+def run(program: str, level: str, seconds: float = sandbox.SECONDS) -> sandbox.Outcome:
     return check(Candidate((program,), "f", "", TEST, seconds), level)
 
 
@@ -243,7 +243,7 @@ def test_a_million_numbers_cross_quickly() -> None:
     numbers = [n if n % 2 else n / 2 for n in range(1_000_000)]
     begin = time.monotonic()
     assert values.decode(json.loads(json.dumps(values.encode(numbers)))) == numbers
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 10  # 1.4 s on two busy cores
 
 
 def test_views_and_iterators_stay_what_they_equal() -> None:

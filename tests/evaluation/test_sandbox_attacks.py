@@ -63,5 +63,5 @@ def test_the_world_sees_effects(bench: tuple[Any, Any], tmp_path: Path) -> None:
     """At level `limits` files can be read and things made: the bench must say so, or it could not fail."""
     with bench[1].World(tmp_path) as world:
         names = ("read a file in /tmp", "write into shared memory", "message queue")
-        effects = [world.attack(bench[0].EFFECTS[name], "limits", SECONDS)[1] for name in names]
+        effects = [world.attack(bench[0].EFFECTS[name], "limits", sandbox.SECONDS)[1] for name in names]
     assert effects[0][0].startswith("leaked: ") and effects[1:] == [["something made"], ["kernel objects"]]
