@@ -196,16 +196,32 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def test_whatever_a_folder_holds_is_deleted(tmp_path: Path) -> None:
-    deep = tmp_path / "deep"
-    deep.mkdir()
-    here = os.open(deep, os.O_RDONLY)
-    for _ in range(1500):  # more than Python's recursion allows
+@pytest.mark.parametrize("depth", [10, 900, 1500])
+def test_a_deep_folder_is_looked_at(depth: int, tmp_path: Path) -> None:
+    from sorsa.evaluation.sandbox import warden
+
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    make_deep(tmp_path, depth)
+    assert warden._overfull(str(tmp_path)) == (depth >= 1000)
+    (tmp_path / "large").write_bytes(bytes(40 << 20))
+    assert warden._overfull(str(tmp_path))
+    helper.remove(str(tmp_path))
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
         os.mkdir("d", dir_fd=here)
         inner = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     os.close(here)
+
+
+def test_whatever_a_folder_holds_is_deleted(tmp_path: Path) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    make_deep(deep, 1500)  # more than Python's recursion allows
     helper.remove(str(deep))
     assert not deep.exists()
 

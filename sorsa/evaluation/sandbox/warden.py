@@ -107,21 +107,22 @@ def _watch(process: int, control: int, folder: str | None) -> None:
 def _overfull(folder: str) -> bool:
     """Return whether the folder holds more than is allowed, or what cannot be looked at."""
     size = entries = 0
-
-    def stop(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # that one was just removed
-            raise error
-
-    try:
-        for place, folders, files in os.walk(folder, onerror=stop):
-            entries += len(folders) + len(files)
-            for name in files:
-                with contextlib.suppress(FileNotFoundError):
-                    size += os.lstat(os.path.join(place, name)).st_blocks * 512
-            if entries > namespaces.ENTRIES or size > isolation.FOLDER_SIZE:
-                return True
-    except OSError:
-        return True
+    waiting = [folder]  # not os.walk, which before Python 3.12 goes only as deep as the recursion limit
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    with contextlib.suppress(FileNotFoundError):  # just removed
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    if entries > namespaces.ENTRIES or size > isolation.FOLDER_SIZE:
+                        return True
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
     return False
 
 
