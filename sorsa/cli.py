@@ -61,7 +61,7 @@ def build_parser() -> Parser:
         usage="python run.py --name NAME (--train | --merge | --test | --regrade | --export-lora | --plan) [settings]\n"
         "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR] [--name NAME]\n"
         "       python run.py --compare-runs A B [--test-dataset NAME] [--run-path DIR] [--json] [--output FILE]\n"
-        "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE]\n"
+        "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE] [--test-file FILE]\n"
         "       python run.py --convert SOURCE TARGET [--overwrite]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,

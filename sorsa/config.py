@@ -184,6 +184,9 @@ class RunConfig:
     allow_code_execution: bool = setting(
         False, "let humaneval run the code the model wrote on this machine", group="testing"
     )
+    allow_unsandboxed: bool = setting(
+        False, "run that code with resource limits alone where no sandbox works", group="testing"
+    )
     valid_file: str | None = setting(None, "questions on which --compare chooses the learning rate", group="testing")
     lr_grid: list[float] | None = setting(
         None, "learning rates that --compare tries", group="training", above=0, high=10

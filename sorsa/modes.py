@@ -70,8 +70,8 @@ def grade(flags: dict[str, Any]) -> None:
     problems += wrong
     if problems:
         raise UsageError("; ".join(problems))
-    allowed = flags.get("allow_code_execution", False)
-    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, allowed)
+    consents = (flags.get(key, False) for key in ("allow_code_execution", "allow_unsandboxed"))
+    grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, *consents, flags.get("test_file"))
 
 
 def compare(flags: dict[str, Any]) -> None:

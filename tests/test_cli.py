@@ -109,7 +109,7 @@ def test_grade(called: dict) -> None:
     Path("in.jsonl").write_text("{}\n", encoding="utf-8")
     words = "--grade in.jsonl --test-dataset math --output out.jsonl --rule authors"
     assert cli.main(words.split()) == 0
-    assert called["given"] == (Path("in.jsonl"), "math", Path("out.jsonl"), "authors", False)
+    assert called["given"] == (Path("in.jsonl"), "math", Path("out.jsonl"), "authors", False, False, None)
 
 
 @pytest.mark.parametrize(

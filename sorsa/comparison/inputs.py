@@ -29,7 +29,7 @@ SAME += ("test_dataset", "test_file", "limit", "max_new_tokens", "test_precision
 SAME += ("engine", "decoding", "stop_at_answer")
 # Settings of a run that may change before it is continued: they say where and how fast, not what.
 ELSEWHERE = frozenset({"run_path", "cache_path", "svd_cache_path", "local", "workers", "save_steps"})
-ELSEWHERE |= {"valid_batch_size", "tensor_parallel", "allow_code_execution"}
+ELSEWHERE |= {"valid_batch_size", "tensor_parallel", "allow_code_execution", "allow_unsandboxed"}
 
 
 def read_comparison(flags: dict[str, Any]) -> Comparison:

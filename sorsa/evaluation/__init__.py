@@ -22,6 +22,7 @@ BENCHMARKS = {
     "math": "sorsa.evaluation.math",
     "math-500": "sorsa.evaluation.math_500",
     "humaneval": "sorsa.evaluation.humaneval",
+    "humaneval+": "sorsa.evaluation.humaneval_plus",
     "perplexity": "sorsa.evaluation.perplexity",
     "lm-eval": "sorsa.evaluation.lm_eval_tasks",  # named with its tasks: lm-eval:piqa,boolq
 }
@@ -93,7 +94,13 @@ def regrade(config: RunConfig, show_disagreements: bool = False) -> None:
 
 
 def grade_file(
-    source: Path, dataset: str, output: Path, rule: str = "ours", allow_code_execution: bool = False
+    source: Path,
+    dataset: str,
+    output: Path,
+    rule: str = "ours",
+    allow_code_execution: bool = False,
+    allow_unsandboxed: bool = False,
+    test_file: str | None = None,
 ) -> None:
     """Grade completions made elsewhere, without a model (mode `--grade`).
 
@@ -102,11 +109,13 @@ def grade_file(
         dataset: A key of BENCHMARKS.
         output: JSONL to write: each row in order with `correct`, `extracted` and `reason`.
         rule: The grading rule behind `correct`: `ours` or `authors`.
-        allow_code_execution: Consent to run the code in the rows (humaneval only).
+        allow_code_execution: Consent to run the code in the rows (humaneval and humaneval+ only).
+        allow_unsandboxed: Consent to run it with resource limits alone where no sandbox works.
+        test_file: The problems with their tests (humaneval+; for humaneval in place of the package's).
 
     Raises:
-        UsageError: Unknown dataset or rule, a bad row (file and line are named), or no consent.
+        UsageError: Unknown dataset or rule, a bad row (file and line are named), no consent, or no sandbox.
     """
     from sorsa.evaluation.grading import grade_rows
 
-    grade_rows(Path(source), dataset, Path(output), rule, allow_code_execution)
+    grade_rows(Path(source), dataset, Path(output), rule, allow_code_execution, allow_unsandboxed, test_file)

@@ -49,8 +49,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says about one answer: right or wrong, what it read as the answer, and why."""
+    """What one rule says about one answer: right or wrong, what it read as the answer, why, and `how` it was read."""
 
     correct: bool
     extracted: str | None
     reason: str
+    how: str | None = None  # the name of the reading rule, where a benchmark has several

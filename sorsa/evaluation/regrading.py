@@ -37,7 +37,7 @@ def run_regrade(config: RunConfig, show_disagreements: bool) -> None:
     dataset, folder = config.test_dataset, RunFolder(config.run_path, config.name)
     module = find_graded(dataset, "--regrade")
     require_consent(module.RUNS_CODE, dataset, config.allow_code_execution)
-    level = sandbox_level() if module.RUNS_CODE else None
+    level = sandbox_level(config.allow_unsandboxed) if module.RUNS_CODE else None
     name = Subject(config, subject_kind(config)).result_name(dataset)
     test_again = f"run {folder.command('test')} --test-dataset {dataset} first"
     before = _read_result(folder.result(name), test_again)

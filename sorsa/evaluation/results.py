@@ -31,7 +31,8 @@ def run_test(config: RunConfig) -> None:
     module = find_benchmark(config.test_dataset)
     require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     folder = RunFolder(config.run_path, config.name)
-    level = sandbox_level() if module.RUNS_CODE else None  # found out before hours of generation
+    # found out before hours of generation
+    level = sandbox_level(config.allow_unsandboxed) if module.RUNS_CODE else None
     subject = find_subject(config)
     from sorsa.evaluation.engines import check_engine  # imports torch: after what can be refused at once
 
@@ -99,11 +100,11 @@ def _check_questions(questions: list[Question], config: RunConfig) -> None:
         raise UsageError(f"two questions in {config.test_file} have the same task_id; make them unique")
 
 
-def sandbox_level() -> str:
-    """Return the sandbox level that runs on this machine, for records."""
-    from sorsa.evaluation.sandbox import strongest_level
+def sandbox_level(allow_unsandboxed: bool) -> str:
+    """Return the sandbox level that runs on this machine, for records; see `sandbox.require_level`."""
+    from sorsa.evaluation.sandbox import require_level
 
-    return strongest_level()
+    return require_level(allow_unsandboxed)
 
 
 def summary(verdicts: list[dict[str, Verdict]], headline: str) -> dict[str, Any]:
@@ -161,6 +162,11 @@ def print_summary(name: str, rules: dict[str, Any], graded: int, headline: str) 
         )
 
 
+def as_columns(verdict: dict[str, Verdict]) -> dict[str, Any]:
+    """Return what every rule and opinion says about one answer, as a column of its row."""
+    return {"verdicts": {rule: dataclasses.asdict(said) for rule, said in verdict.items()}}
+
+
 def question_rows(
     questions: Iterable[Question],
     answers: Mapping[str, Completion],
@@ -187,7 +193,7 @@ def question_rows(
             **dataclasses.asdict(verdict[headline]),
             "tokens": answer.tokens,
             "truncated": answer.truncated,
-            "verdicts": {rule: dataclasses.asdict(said) for rule, said in verdict.items()},
+            **as_columns(verdict),
         }
         rows.append(json.dumps(row, ensure_ascii=False))
     text = "\n".join(rows) + "\n"

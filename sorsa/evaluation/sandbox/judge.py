@@ -1,34 +1,38 @@
-"""The trusted side of one HumanEval check: run as `python -I -S judge.py`, spoken to over standard input and output.
+"""The trusted side of HumanEval checks: run by inside.py, spoken to over standard input and output.
 
-    grader --(1: program)--> judge --fork--> candidate, shut in by isolation.py
-           --(2: tests)----> judge --calls--> candidate --plain values--> judge --verdict--> grader
+    grader --(1: program)--> helper --fork--> judge --fork--> warden --fork--> candidate, shut in by isolation.py
+           --(2: tests)---------------------> judge --calls------------------> candidate
+           <--verdict------------------------ judge <--plain values----------- candidate
 
-The tests run here, with a stand-in for the candidate's function that sends the arguments over a pipe and gets a plain
-value back. The candidate's process was forked before the tests arrived, and holds neither them nor the verdict's pipe.
-So nothing it does (exiting, printing, patching builtins, frames, threads, `__eq__`) can say "passed".
+The helper is this script: it stays, so that Python starts once and not per candidate. It forks one judge per candidate,
+which runs the tests with a stand-in for the candidate's function that sends the arguments over a pipe and gets a plain
+value back. The candidate's process was started before the tests arrived, and holds neither them nor the verdict's pipe.
+So nothing it does (exiting, printing, patching builtins, frames, threads, `__eq__`) can say "passed". Each call carries
+a token that its reply must repeat: what was sent before the question was asked is no answer.
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import os
 import select
+import shutil
 import signal
 import sys
 import time
-import types
-from collections.abc import Callable
 from typing import Any
 
-# This file runs alone, outside the package.
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import isolation
-import values
+from . import isolation, values, warden
 
 MAX_ERROR = 300  # characters of an exception text that are kept
-MAX_KILLING = 5.0  # seconds; without PID namespaces a fork bomb is killed process by process
+
+# What candidates and tests use most, loaded once; it also serves candidates whose user cannot enter Python's folder.
+_COMMON_MODULES = (
+    "math cmath re collections itertools functools operator string heapq bisect random statistics fractions decimal "
+    "datetime copy hashlib json typing dataclasses enum array struct time calendar queue threading textwrap numbers"
+)
 
 
 class CandidateGone(BaseException):
@@ -39,149 +43,99 @@ class CandidateTimeout(BaseException):
     """The candidate did not answer in time."""
 
 
-def serve(request: dict[str, Any], requests: int, replies: int) -> None:
-    """Be the candidate: load the first program that compiles, then answer calls until the pipe closes."""
-    os.dup2(os.open("/dev/null", os.O_RDWR), 0)
-    os.dup2(0, 1)
-    os.dup2(0, 2)
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    sys.path[:] = [*sys.path[1:], *request["packages"]]
-    sys.argv[:] = [""]
-    try:
-        function = load(request["programs"], request["entry_point"])
-    except BaseException as error:  # whatever the program raised, SystemExit too, is its failure
-        values.send(replies, {"error": [type(error).__name__, str(error)[:MAX_ERROR]]})
-        return
-    values.send(replies, {"value": None})
-    while True:
-        arguments, keywords = (values.decode(part) for part in values.receive(requests))
-        try:
-            reply = {"value": values.encode(function(*arguments, **keywords))}
-        except BaseException as error:
-            reply = {"error": [type(error).__name__, str(error)[:MAX_ERROR]]}
-        values.send(replies, reply)
+class SandboxBroken(BaseException):
+    """The candidate could not be shut in, so nothing of it has run."""
 
 
-def load(programs: list[str], entry_point: str) -> Callable[..., Any]:
-    """Run the first program that compiles and return its function; the last one's error counts if none does."""
-    for index, program in enumerate(programs):
-        try:
-            code = compile(program, "candidate.py", "exec")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            if index == len(programs) - 1:
-                raise
-            continue
-        module = types.ModuleType("candidate")  # a real module, for dataclasses and pickling inside the candidate
-        sys.modules["candidate"] = module
-        exec(code, module.__dict__)
-        if not callable(getattr(module, entry_point, None)):
-            raise NameError(f"the program does not define {entry_point}")
-        return getattr(module, entry_point)
-    raise SyntaxError("no program")
+class Stub:
+    """Stands for the candidate's function.
 
-
-def start(request: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Fork the candidate behind a warden; return (warden pid, control pipe, requests pipe, replies pipe).
-
-    The warden stays outside the candidate's namespaces. It kills the candidate when the control pipe closes, which also
-    happens if this process dies.
+    Args:
+        requests: File descriptor to write calls to.
+        replies: File descriptor to read values from.
+        deadline: time.monotonic() at which the candidate's time is over.
     """
-    control_read, control = os.pipe()
-    request_read, requests = os.pipe()
-    replies, reply_write = os.pipe()
-    warden = os.fork()
-    if warden:
-        for pipe in (control_read, request_read, reply_write):
-            os.close(pipe)
-        return warden, control, requests, replies
-    try:
-        for pipe in (0, 1, control, requests, replies):
-            os.close(pipe)
-        os.setsid()
-        isolation.adopt_orphans()
-        isolation.unshare(request["level"])
-        candidate = os.fork()
-        if candidate == 0:
-            os.setsid()
-            os.close(control_read)
-            isolation.enter(*(request[key] for key in ("level", "folder", "visible", "hidden", "cpu_seconds")))
-            serve(request, request_read, reply_write)
-            os._exit(0)
-        os.close(reply_write)
-        watch(candidate, control_read)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            values.send(reply_write, {"broken": f"{type(error).__name__}: {error}"})
-    finally:
-        os._exit(0)
 
+    def __init__(self, requests: int, replies: int, deadline: float) -> None:
+        """Keep the pipes."""
+        self._requests, self._replies, self._deadline = requests, replies, deadline
+        self.program: int | None = None  # index of the spelling that compiled
+        self.filtered = False
+        self._end: BaseException | None = None  # once over, always over: a bare `except` in a test changes nothing
 
-def watch(candidate: int, control: int) -> None:
-    """Wait until the candidate ends or the control pipe closes; then kill it and everything that it started."""
-    handle = os.pidfd_open(candidate)
-    select.select([handle, control], [], [])
-    deadline = time.monotonic() + MAX_KILLING
-    # In a PID namespace the candidate is process 1 and the kernel ends the others with it; else they are looked up.
-    left = {candidate}
-    while time.monotonic() < deadline:
-        seen: set[int] = set()
-        while new := left - seen:
-            seen |= new
-            _signal(new, signal.SIGSTOP)  # who is stopped cannot fork, so this ends even with a fork bomb
-            left = isolation.descendants()
-        _signal(seen, signal.SIGKILL)
+    def begin(self, request: dict[str, Any]) -> None:
+        """Send what to run and wait until it is loaded.
+
+        Raises:
+            SandboxBroken: The candidate could not be shut in.
+            CandidateGone, CandidateTimeout, Exception: Its program failed.
+        """
         try:
-            while os.waitpid(-1, os.WNOHANG) != (0, 0):
-                pass
-        except ChildProcessError:  # nobody is left: orphans would have become children of this process
-            return
-        time.sleep(0.001)
-        left = isolation.descendants()  # a fork may have been under way when the stop arrived
+            with contextlib.suppress(BrokenPipeError):  # then the reply says what went wrong
+                values.send(self._requests, request, self._deadline)
+            first = values.receive(self._replies, self._deadline)
+            self.filtered = first["ready"]  # nothing untrusted has run before this message
+        except (values.Closed, OSError) as error:  # a TimeoutError is an OSError
+            raise SandboxBroken("it did not start") from error
+        except KeyError:
+            raise SandboxBroken(str(first.get("broken"))) from None
+        second = self._receive()
+        if isinstance(second.get("program"), int):
+            self.program = second["program"]
+            second = self._receive()
+        self._value(second, request["token"])
 
-
-def _signal(processes: set[int], number: int) -> None:
-    for process in processes:
-        with contextlib.suppress(OSError):
-            os.kill(process, number)
-
-
-def judge(tests: dict[str, Any], requests: int, replies: int, deadline: float) -> None:
-    """Run the tests against the candidate. Raises whatever makes them fail."""
-
-    def receive() -> Any:
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call the candidate's function in its own process."""
+        self.raise_if_over()
+        token = os.urandom(8).hex()
+        message = {
+            "token": token,
+            "arguments": values.encode(list(arguments)),
+            "keywords": values.encode(keywords),
+        }
         try:
-            reply = values.receive(replies, deadline)
+            values.send(self._requests, message, self._deadline)
         except TimeoutError as error:
-            raise CandidateTimeout from error
+            raise self._over(CandidateTimeout()) from error
+        except OSError as error:
+            raise self._over(CandidateGone("the candidate's process ended")) from error
+        return self._value(self._receive(), token)
+
+    def raise_if_over(self) -> None:
+        """Raise what ended the candidate, if it has ended."""
+        if self._end is not None:
+            raise self._end
+
+    def _over(self, reason: BaseException) -> BaseException:
+        self._end = reason
+        return reason
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            reply = values.receive(self._replies, self._deadline)
+        except TimeoutError as error:
+            raise self._over(CandidateTimeout()) from error
         except (values.Closed, OSError) as error:
-            raise CandidateGone("the candidate's process ended") from error
-        if not isinstance(reply, dict) or "broken" in reply:
-            raise CandidateGone(str(reply)[:MAX_ERROR])
+            raise self._over(CandidateGone("the candidate's process ended")) from error
+        if not isinstance(reply, dict):
+            raise self._over(CandidateGone("the candidate sent what is no reply"))
+        return reply
+
+    def _value(self, reply: dict[str, Any], token: str) -> Any:
+        if reply.get("token") != token:
+            raise self._over(CandidateGone("the candidate sent a reply to no question"))
         if "error" in reply:
             raise exception(reply["error"])
         return values.decode(reply.get("value"))
-
-    def candidate(*arguments: Any, **keywords: Any) -> Any:
-        try:
-            values.send(requests, [values.encode(list(arguments)), values.encode(keywords)])
-        except OSError as error:
-            raise CandidateGone("the candidate's process ended") from error
-        return receive()
-
-    receive()  # the program has loaded
-    scope: dict[str, Any] = {}
-    exec(tests["prompt"], scope)  # helpers that the tests use, such as HumanEval/38's encode_cyclic
-    scope[tests["entry_point"]] = candidate
-    exec(tests["test"], scope)
-    scope["check"](candidate)
 
 
 def exception(error: Any) -> Exception:
     """Return an exception of the same built-in class as the candidate's, so that tests may expect it."""
     name, text = (error[0], error[1]) if isinstance(error, list) and len(error) == 2 else ("Exception", "")
     kind = getattr(builtins, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+    # StopIteration would end a loop of the tests' as if all were well
+    if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, StopIteration):
         kind = RuntimeError
     try:
         return kind(f"{name}: {text}")
@@ -189,35 +143,101 @@ def exception(error: Any) -> Exception:
         return RuntimeError(f"{name}: {text}")
 
 
-def verdict(tests: dict[str, Any], requests: int, replies: int) -> tuple[str, str]:
-    """Return the verdict on the candidate and its detail."""
+def describe(error: BaseException) -> str:
+    """Return an exception as text; the values in it may have no short form, such as an integer of a million digits."""
     try:
-        judge(tests, requests, replies, time.monotonic() + tests["seconds"])
-    except CandidateTimeout:
-        return "timeout", f"no answer within {tests['seconds']} s"
-    except CandidateGone as error:
-        return "error", str(error)
-    except BaseException as error:  # AssertionError above all; any exception of the tests fails the candidate
-        return "failed", f"{type(error).__name__}: {error}"[:MAX_ERROR]
-    return "passed", ""
+        return f"{type(error).__name__}: {error}"[:MAX_ERROR]
+    except (ValueError, RecursionError, MemoryError):
+        return type(error).__name__
 
 
-def main() -> None:
-    """Judge one candidate and print `{"verdict", "detail"}` as a message."""
-    request = values.receive(0)
-    warden, control, requests, replies = start(request)
+def run_tests(tests: dict[str, Any], candidate: Stub) -> None:
+    """Run the tests against the candidate. Raises whatever makes them fail."""
+    scope: dict[str, Any] = {}
+    exec(tests["prompt"], scope)  # helpers that the tests use, such as HumanEval/38's encode_cyclic
+    scope[tests["entry_point"]] = candidate
+    exec(tests["test"], scope)
+    scope["check"](candidate)
+    candidate.raise_if_over()
+
+
+def judge(request: dict[str, Any]) -> None:
+    """Judge one candidate and send `{"verdict", "detail", "program", "filtered"}` to the grader."""
+    isolation.die_with_parent()
+    keeper, control, requests, replies = warden.start(request)
     isolation.hide_memory()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     tests = values.receive(0)
     verdict_pipe = os.dup(1)
-    os.dup2(os.open("/dev/null", os.O_RDWR), 1)
-    isolation.limit_resources(request["cpu_seconds"])
-    word, detail = verdict(tests, requests, replies)
+    for standard in (0, 1):
+        os.dup2(os.open("/dev/null", os.O_RDWR), standard)
+    os.set_blocking(requests, False)
+    isolation.shut_in_judge(request["visible"], request["cpu_seconds"])
+    candidate = Stub(requests, replies, time.monotonic() + tests["seconds"])
+    word, detail = "passed", ""
+    try:
+        candidate.begin(request)
+        run_tests(tests, candidate)
+    except SandboxBroken as error:
+        word, detail = "broken", str(error)
+    except CandidateTimeout:
+        word, detail = "timeout", f"no answer within {tests['seconds']} s"
+    except CandidateGone as error:
+        word, detail = "error", str(error)
+    except BaseException as error:  # AssertionError above all; any exception of the tests fails the candidate
+        word, detail = "failed", describe(error)
     os.close(control)
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(warden, 0)
-    values.send(verdict_pipe, {"verdict": word, "detail": detail})
+        os.waitpid(keeper, 0)
+    verdict = {"verdict": word, "detail": detail, "program": candidate.program, "filtered": candidate.filtered}
+    values.send(verdict_pipe, verdict)
 
 
-if __name__ == "__main__":
-    main()
+def wait(process: int) -> int | None:
+    """Wait for a judge and return its status; None when the grader has gone, and the judge with it."""
+    handle = os.pidfd_open(process)
+    events = select.poll()
+    events.register(handle, select.POLLIN)
+    events.register(0, 0)  # hang-up is reported unasked; the message that lies there is the judge's to read
+    gone = any(descriptor == 0 for descriptor, _ in events.poll())
+    if gone:
+        os.kill(process, signal.SIGKILL)  # its warden notices and ends the candidate
+    os.close(handle)
+    status = os.waitpid(process, 0)[1]
+    return None if gone else status
+
+
+def sweep(folder: str) -> None:
+    """Delete the working folder in the grader's place, as soon as the candidate has left it."""
+    end = time.monotonic() + warden.MAX_KILLING
+    while os.path.isdir(folder) and time.monotonic() < end:
+        with contextlib.suppress(OSError, RecursionError):
+            shutil.rmtree(folder)
+        time.sleep(0.05)
+
+
+def main() -> None:
+    """Be the helper: one judge after the other, until the grader closes standard input."""
+    for name in _COMMON_MODULES.split():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    while True:
+        try:
+            request = values.receive(0)
+        except values.Closed:
+            return
+        sys.path += [path for path in request["packages"] if path not in sys.path]
+        for name in request["modules"]:
+            importlib.import_module(name)
+        process = os.fork()
+        if process == 0:
+            judge(request)
+            os._exit(0)
+        status = wait(process)
+        if status is None:
+            return sweep(request["folder"])
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+            detail = "the tests' own work took too long"  # say on an enormous number that the candidate returned
+            values.send(1, {"verdict": "timeout", "detail": detail, "program": None, "filtered": True})
+        elif status != 0:
+            return  # no verdict; the grader asks another helper

@@ -1,32 +1,42 @@
 """Python values over a pipe: only plain built-in data survives, so no behaviour crosses.
 
 A class with a lying `__eq__`, a patched int or a thread cannot cross; what has no plain form becomes an Opaque, which
-equals nothing. Iterators stay iterators (a `map` object is not equal to a list, as in an ordinary test run).
+equals nothing. Iterators stay iterators (a `map` object is not equal to a list, as in an ordinary test run). Exact
+numbers of the library (Fraction, Decimal) and numpy's scalars cross, since honest solutions return them.
 """
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
 import select
 import struct
+import sys
 import time
-from typing import Any
 
-MAX_MESSAGE = 16 << 20  # bytes; HumanEval's largest arguments are a few kilobytes
-MAX_ITEMS = 200_000  # values in one message
+TYPE_CHECKING = False  # see candidate.py
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_MESSAGE = 32 << 20  # bytes; HumanEval+ has lists of a million numbers
+MAX_ITEMS = 3_000_000  # values in one message
 MAX_DEPTH = 100
-_ITERATORS = (type(iter([])), map, filter, zip, range, enumerate, reversed, type(x for x in ()))
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_RAW_INT = 1 << 64  # JSON's decimal digits take quadratic time for large integers; those go in base 16
+_ITERATORS = (type(iter([])), map, filter, zip, enumerate, reversed, type(reversed([])), type(x for x in ()))
+_ITERATORS += (type({}.values()),)  # equal to nothing else either
+_SETS = (set, type({}.keys()), type({}.items()))
 _SCALARS = {
     "i": lambda text: int(text, 16),
-    "f": float.fromhex,
     "y": bytes.fromhex,
-    "c": lambda pair: complex(float.fromhex(pair[0]), float.fromhex(pair[1])),
-    "s": str,
+    "c": lambda pair: complex(*pair),
+    "q": lambda pair: importlib.import_module("fractions").Fraction(int(pair[0], 16), int(pair[1], 16)),
+    "D": lambda text: importlib.import_module("decimal").Decimal(text),
+    "r": lambda ends: range(*(int(end, 16) for end in ends)),
 }
-_COLLECTIONS = {"l": list, "t": tuple, "S": set, "F": frozenset, "d": dict, "I": iter}
+_COLLECTIONS = {"l": list, "t": tuple, "S": set, "F": frozenset, "I": iter}
+_RAW = (str, int, float, bool, type(None))  # types that JSON has
 
 
 class Opaque:
@@ -52,34 +62,61 @@ def encode(value: Any, depth: int = 0, left: list[int] | None = None) -> Any:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, int):
-        return ["i", hex(int.__index__(value))]
+        number = int.__index__(value)
+        return number if -_RAW_INT < number < _RAW_INT else ["i", hex(number)]
     if isinstance(value, float):
-        return ["f", float.hex(value)]
+        return float.__float__(value)
     if isinstance(value, str):
-        return ["s", str.__str__(value)]
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return ["d", [[encode(k, depth + 1, left), encode(v, depth + 1, left)] for k, v in dict.items(value)]]
+    for kind, types in (("l", list), ("t", tuple), ("S", _SETS), ("F", frozenset), ("I", _ITERATORS)):
+        if isinstance(value, types):
+            return [kind, _encode_items(value, depth, left)]
+    return _encode_rare(value)
+
+
+def _encode_items(value: Any, depth: int, left: list[int]) -> list[Any]:
+    items = list(itertools.islice(iter(value), max(left[0], 0) + 1))  # an endless generator ends here
+    if all(type(item) in _RAW and (type(item) is not int or -_RAW_INT < item < _RAW_INT) for item in items):
+        left[0] -= len(items)
+        if left[0] >= 0:
+            return items  # a million numbers in a tenth of a second
+    return [encode(item, depth + 1, left) for item in items]
+
+
+def _encode_rare(value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
         return ["y", bytes(value).hex()]
     if isinstance(value, complex):
-        return ["c", [float.hex(value.real), float.hex(value.imag)]]
-    if isinstance(value, dict):
-        return ["d", [[encode(k, depth + 1, left), encode(v, depth + 1, left)] for k, v in dict.items(value)]]
-    for kind, types in (("l", list), ("t", tuple), ("S", set), ("F", frozenset), ("S", _VIEWS), ("I", _ITERATORS)):
-        if isinstance(value, types):
-            items = itertools.islice(iter(value), max(left[0], 0) + 1)  # an endless generator ends here
-            return [kind, [encode(item, depth + 1, left) for item in items]]
+        return ["c", [value.real, value.imag]]
+    if _is("fractions", "Fraction", value):
+        return ["q", [hex(value.numerator), hex(value.denominator)]]
+    if _is("decimal", "Decimal", value):
+        return ["D", str(value)]
+    if isinstance(value, range):
+        return ["r", [hex(end) for end in (value.start, value.stop, value.step)]]
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        plain = value.item()
+        return encode(plain, MAX_DEPTH) if type(plain).__module__ == "builtins" else ["o"]
     return ["o"]
+
+
+def _is(module: str, name: str, value: Any) -> bool:
+    """Return whether a value is of a class whose module is not worth loading to find out."""
+    return module in sys.modules and isinstance(value, getattr(sys.modules[module], name))
 
 
 def decode(form: Any) -> Any:
     """Return the plain value of a form made by `encode`; a malformed one gives an Opaque."""
     try:
         return _decode(form)
-    except (TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError):
+    except (TypeError, ValueError, KeyError, IndexError, ArithmeticError, RecursionError):
         return Opaque()
 
 
 def _decode(form: Any) -> Any:
-    if form is None or form is True or form is False:
+    if isinstance(form, _RAW):
         return form
     kind = form[0]
     if kind == "o":
@@ -88,16 +125,30 @@ def _decode(form: Any) -> Any:
         return _SCALARS[kind](form[1])
     if kind == "d":
         return {_decode(key): _decode(value) for key, value in form[1]}
-    return _COLLECTIONS[kind]([_decode(item) for item in form[1]])
+    return _COLLECTIONS[kind]([_decode(item) if isinstance(item, list | dict) else item for item in form[1]])
 
 
-def send(pipe: int, message: Any) -> None:
-    """Write one message to a file descriptor. Raises OSError if the other side is gone."""
+def send(pipe: int, message: dict[str, Any], deadline: float | None = None) -> None:
+    """Write one message to a file descriptor.
+
+    Args:
+        pipe: File descriptor; non-blocking where there is a deadline.
+        message: What JSON can write; a `value` that makes it too long is replaced by an Opaque.
+        deadline: time.monotonic() after which to give up; None waits for ever.
+
+    Raises:
+        OSError: The other side is gone.
+        TimeoutError: The deadline passed.
+    """
     data = json.dumps(message).encode()
     if len(data) > MAX_MESSAGE:
-        data = json.dumps({"value": ["o"]}).encode()
-    data = struct.pack(">I", len(data)) + data
+        data = json.dumps({**message, "value": ["o"]}).encode()
+    data = memoryview(struct.pack(">I", len(data)) + data)
     while data:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([], [pipe], [], left)[1]:
+                raise TimeoutError
         data = data[os.write(pipe, data) :]
 
 
