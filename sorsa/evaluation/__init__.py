@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "gsm-8k": "sorsa.evaluation.gsm8k",
     "math": "sorsa.evaluation.math",
-    "math-500": "sorsa.evaluation.math_500",
     "humaneval": "sorsa.evaluation.humaneval",
+    "math-500": "sorsa.evaluation.math_500",
     "humaneval+": "sorsa.evaluation.humaneval_plus",
     "perplexity": "sorsa.evaluation.perplexity",
     "lm-eval": "sorsa.evaluation.lm_eval_tasks",  # named with its tasks: lm-eval:piqa,boolq
@@ -107,7 +107,7 @@ def grade_file(
     Args:
         source: JSONL; rows `{completion or prediction, gold}`, for humaneval `{task_id, completion}`.
         dataset: A key of BENCHMARKS.
-        output: JSONL to write: each row in order with `correct`, `extracted` and `reason`.
+        output: JSONL to write: each row in order with `correct`, `extracted`, `reason` and the `verdicts` of all rules.
         rule: The grading rule behind `correct`: `ours` or `authors`.
         allow_code_execution: Consent to run the code in the rows (humaneval and humaneval+ only).
         allow_unsandboxed: Consent to run it with resource limits alone where no sandbox works.
