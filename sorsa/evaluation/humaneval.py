@@ -19,6 +19,7 @@ from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, Item, Question, Verdict
 from sorsa.evaluation.questions import read_rows, require_text
 from sorsa.evaluation.sandbox import Candidate, Outcome, check_all
+from sorsa.evaluation.stopping import settled
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -172,3 +173,6 @@ def spellings(code: str, problem: dict[str, str]) -> list[str]:
         programs += [prompt + "\n" + function, prompt + "\n" + _PROSE.split(function, maxsplit=1)[0]]
     programs.append(prompt + _PROSE.split(code, maxsplit=1)[0])
     return list(dict.fromkeys(programs))
+
+
+complete = settled(lambda text, question: (extract_authors(text), extract_ours(text, question.gold["entry_point"])))

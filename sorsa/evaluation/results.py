@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 def run_test(config: RunConfig) -> None:
     """Test a merged run, or with `config.base` the base model; see `sorsa.evaluation.test`."""
     from sorsa.evaluation.generate import generate, settings
+    from sorsa.evaluation.processes import join_processes
     from sorsa.evaluation.subject import find_subject
     from sorsa.run_folder import RunFolder, environment
 
     module = find_benchmark(config.test_dataset)
     require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     folder = RunFolder(config.run_path, config.name)
+    rule = getattr(module, "complete", None) if config.stop_at_answer else None
     level = sandbox_level() if module.RUNS_CODE else None  # found out before hours of generation
     subject = find_subject(config)
     from sorsa.evaluation.engines import check_engine  # imports torch: after what can be refused at once
@@ -41,15 +43,17 @@ def run_test(config: RunConfig) -> None:
     _check_questions(questions, config)
     max_new_tokens = config.max_new_tokens or module.MAX_NEW_TOKENS
 
-    facts = settings(config, questions, max_new_tokens, subject)
-    store = CompletionStore(folder.completions(name), facts, config.overwrite)
-    reused, begin = len(store.done), time.monotonic()
-    generate(config, questions, store, max_new_tokens, subject)
+    facts = settings(config, questions, max_new_tokens, subject, rule)
+    processes, begin = join_processes(), time.monotonic()
+    store = CompletionStore(folder.completions(name), facts, config.overwrite, processes.rank)
+    reused = generate(config, questions, store, max_new_tokens, subject, rule, processes)
+    if processes.rank > 0:
+        return
     generated, graded_from = time.monotonic() - begin, time.monotonic()
 
     items = [Item(store.done[one.id].completion, one.gold) for one in questions]
     verdicts = list(tqdm(module.grade_all(items), total=len(items), desc="grading", unit="answer"))
-    new_tokens = sum(one.tokens for one in list(store.done.values())[reused:])
+    new_tokens = sum(one.tokens for one in store.done.values() if one.id not in reused)
     result = {
         "dataset": config.test_dataset,
         "source": config.test_file or module.HUB_ID,
@@ -62,8 +66,10 @@ def run_test(config: RunConfig) -> None:
         "engine": config.engine,
         "decoding": config.decoding,
         "precision": config.test_precision,
-        "batch_size": config.valid_batch_size,
-        "reused_completions": reused,
+        "batch_size": store.batch_size,
+        "processes": processes.world,
+        "stopped_at_answer": sum(store.done[one.id].ended == "answer" for one in questions),
+        "reused_completions": len(reused),
         "generation_seconds": round(generated, 2),
         "tokens_per_second": round(new_tokens / generated, 1) if new_tokens and generated else None,
         "grading_seconds": round(time.monotonic() - graded_from, 2),
@@ -167,6 +173,7 @@ def _write_questions(
             **dataclasses.asdict(verdict[headline]),
             "tokens": answer.tokens,
             "truncated": answer.truncated,
+            "ended": answer.ended,
             "verdicts": {rule: dataclasses.asdict(verdict[rule]) for rule in RULES},
         }
         rows.append(json.dumps(row, ensure_ascii=False))
