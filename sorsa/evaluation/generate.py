@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from sorsa.evaluation import waves
 from sorsa.evaluation.batch_size import smaller
 from sorsa.evaluation.benchmark import Question
 from sorsa.evaluation.completions import Completion, CompletionStore, fingerprint, model_fingerprint
 from sorsa.evaluation.stopping import AnswerWatch, Rule
-from sorsa.evaluation.waves import WAVE, cut
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -49,7 +49,7 @@ def settings(
         "precision": config.test_precision,
         "max_new_tokens": max_new_tokens,
         "stop_at_answer": rule is not None,
-        "wave": WAVE,
+        "wave": waves.WAVE,
         "questions": len(questions),
         "prompts": fingerprint({"prompts": [(one.id, one.prompt) for one in questions]}),
     }
@@ -114,9 +114,9 @@ class _Test:
         tokenizer = subject.load_tokenizer()
         prompts = [one.prompt for one in questions]
         self._prompts = prompt_ids(tokenizer, prompts, start=config.decoding != "authors_rwkv")
-        waves = cut([len(prompt) for prompt in self._prompts])
-        complete = [wave for wave in waves if all(questions[index].id in store.done for index in wave)]
-        self._mine = [wave for wave in waves[processes.rank :: processes.world] if wave not in complete]
+        cut = waves.cut([len(prompt) for prompt in self._prompts])
+        complete = [wave for wave in cut if all(questions[index].id in store.done for index in wave)]
+        self._mine = [wave for wave in cut[processes.rank :: processes.world] if wave not in complete]
         self.reused = frozenset(questions[index].id for wave in complete for index in wave)
         if self.reused:
             logger.info("%d of %d answers are there already", len(self.reused), len(questions))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from sorsa.evaluation.batch_size import free_memory, rows_that_fit
+from sorsa.evaluation.decode_attention import use_one_token_attention
 from sorsa.evaluation.decoding import Decoder
 from sorsa.evaluation.ends import end_tokens, longest_answer
 from sorsa.evaluation.penalties import RuntimePenalties
-from sorsa.evaluation.row_cache import left_padded, rows_class
+from sorsa.evaluation.row_cache import AttentionRows, left_padded, rows_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +44,9 @@ class HfEngine:
         # an adapter's layers stand inside of the base model: PEFT's own forward around it adds nothing to them
         self._bare = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
         self._rows = rows_class(self._bare)
-        if self._rows is None:
+        if self._rows is AttentionRows:
+            use_one_token_attention(self._bare)
+        elif self._rows is None:
             kind = type(self._bare).__name__
             logger.info("%s keeps a cache of its own kind: every batch waits for its longest answer", kind)
 

@@ -108,8 +108,7 @@ class AttentionRows:
         if self.end == self._mask.shape[1]:
             self._move(range(len(self.lengths)), self.end - self.first)
         self._mask[:, self.end] = True  # in a free slot too: a row without any column would be NaN
-        mask = self._mask[:, self.first : self.end + 1]
-        logits = self._forward(tokens[:, None], mask, self._positions, self._cache)
+        logits = self._forward(tokens[:, None], self._mask, self._positions, self._cache)
         self.end += 1
         self.lengths = [length and length + 1 for length in self.lengths]
         self._positions += 1
@@ -171,15 +170,19 @@ class _Store(DynamicLayer):
         self.values = values.new_zeros(slots, values.shape[1], 0, values.shape[3])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write one token's keys and values, each (B, H, 1, D), and return all columns that count."""
-        first, end = self._rows.first, self._rows.end
+        """Write one token's keys and values, each (B, H, 1, D), and return the whole stores; the mask says the rest."""
+        end = self._rows.end
         self.keys[:, :, end : end + 1] = key_states
         self.values[:, :, end : end + 1] = value_states
-        return self.keys[:, :, first : end + 1], self.values[:, :, first : end + 1]
+        return self.keys, self.values
 
     def get_seq_length(self, *args: Any) -> int:
-        """Return the number of columns that count before this step."""
-        return self._rows.end - self._rows.first
+        """Return the column of the next token."""
+        return self._rows.end
+
+    def get_mask_sizes(self, *args: Any) -> tuple[int, int]:
+        """Return how many columns attention is given, and which is the first."""
+        return self.keys.shape[2], 0
 
     def bytes_per_token(self) -> int:
         """Return the memory of one column of one row."""

@@ -71,12 +71,12 @@ def test_results_and_greedy_tokens(config: Callable[..., Any], capsys: pytest.Ca
 
 
 def test_interrupted_run_continues(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sorsa.evaluation.waves.WAVE", 2)
     made = config()
     run_benchmark(made)
     path = results(made, "gsm-8k.completions.jsonl")
     whole = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr("sorsa.evaluation.waves.WAVE", 2)
     real, calls = HfEngine.answer, []
 
     def interrupted(engine: HfEngine, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
