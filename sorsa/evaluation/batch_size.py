@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHARE = 0.7  # of the free memory: the rest is for prefills, logits, and the copy of a layer while its store grows
+# On a CPU more rows soon stop to pay: SmolLM2-135M in BF16 took 5.2, 4.2 and 3.4 ms per token with 16, 32 and 64 rows
+# (EPYC, one thread), and with 64 a wave has only one change of rows before its batch runs empty.
 CPU_ROWS = 32
 _CGROUP = Path("/sys/fs/cgroup")
 
