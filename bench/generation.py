@@ -34,7 +34,7 @@ from sorsa.evaluation.hf_engine import HfEngine
 from sorsa.evaluation.row_cache import left_padded
 from sorsa.evaluation.stopping import AnswerWatch
 from sorsa.evaluation.subject import find_subject
-from sorsa.evaluation.waves import cut
+from sorsa.evaluation.waves import WAVE, cut
 
 RUN = Path(__file__).resolve().parent.parent / "run.py"
 TIMES = {"generation_seconds", "grading_seconds", "tokens_per_second", "reused_completions", "environment"}
@@ -152,7 +152,7 @@ def kill(args: argparse.Namespace) -> None:
         results = folder / "runs" / "bench" / "results"
         begin = time.monotonic()
         start(args, folder).wait()
-        span = time.monotonic() - begin  # with the loading; kills are timed from the first moment of generation
+        wave = (time.monotonic() - begin) / -(-args.limit // WAVE)  # seconds, with a share of the loading
         shutil.move(results, folder / "undisturbed")
         generator, done = random.Random(args.seed), 0
         while done < args.kill:
@@ -160,7 +160,7 @@ def kill(args: argparse.Namespace) -> None:
             completions = results / "base-gsm-8k.completions.jsonl"
             while not completions.is_file() and process.poll() is None:
                 time.sleep(0.05)
-            time.sleep(generator.uniform(0.1, 1.2) * span / args.kill)
+            time.sleep(generator.uniform(0, 1.5) * wave)  # within the first wave after a start, or the second
             if process.poll() is not None:
                 raise SystemExit(f"the run ended before kill {done + 1}; take more questions or a larger model")
             process.kill()
