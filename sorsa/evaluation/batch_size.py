@@ -63,6 +63,12 @@ def _host_memory() -> int:
     return free
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Return whether that is what an error says; on a CPU PyTorch has no class of its own for it."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
 def smaller(config: RunConfig, size: int) -> int:
     """Return the batch size to try after one that was too large for the memory, and say so.
 

@@ -128,8 +128,18 @@ class CompletionStore:
             self._write(self.done)
 
     def finish(self, ids: Sequence[str]) -> None:
-        """Write all answers in the order of the data set, whoever made them; rank 0 calls it when all are there."""
+        """Write all answers in the order of the data set, whoever made them; rank 0 calls it when all are there.
+
+        Raises:
+            UsageError: Some are not: the processes do not see the same folder.
+        """
         self.read_parts()
+        missing = sum(name not in self.done for name in ids)
+        if missing:
+            raise UsageError(
+                f"{self.path.parent}: {missing} of {len(ids)} answers are missing; processes on several machines need "
+                "a folder that all of them see: give one with --run-path"
+            )
         self._write(ids)
         for part in self._parts():
             part.unlink()

@@ -20,7 +20,8 @@ NAME = "sorsa_one_token"
 
 def use_one_token_attention(model: PreTrainedModel) -> None:
     """Let a model on a CPU use it, unless the model wants other attention than `sdpa`."""
-    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+    replaceable = model.config._attn_implementation == "sdpa" and getattr(model, "_supports_attention_backend", False)
+    if model.device.type == "cpu" and replaceable:
         AttentionInterface.register(NAME, one_token_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)

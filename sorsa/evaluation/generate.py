@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from sorsa.evaluation import waves
-from sorsa.evaluation.batch_size import smaller
+from sorsa.evaluation.batch_size import out_of_memory, smaller
 from sorsa.evaluation.benchmark import Question
 from sorsa.evaluation.completions import Completion, CompletionStore, fingerprint, model_fingerprint
 from sorsa.evaluation.stopping import AnswerWatch, Rule
@@ -145,7 +145,9 @@ class _Test:
         prompts, before = [self._prompts[index] for index in wave], bar.n
         try:
             return self._engine.answer(prompts, self._max_new_tokens, watch, bar.update)
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             bar.update(before - bar.n)
         gc.collect()  # after the exception, whose frames hold the tensors
         torch.cuda.empty_cache()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sorsa.config import RunConfig
     from sorsa.evaluation.subject import Subject
 
+# Rows of a model whose cache is unknown and cannot be measured: a 7B model takes 16 GB for them at 2,048 tokens
+UNMEASURED = 16
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,7 +58,7 @@ class HfEngine:
         if self._asked or before:
             return self._asked or before
         if self._rows is None:
-            return 16  # its cache cannot be measured; what a 7B model at 2,048 tokens needs 16 GB for
+            return UNMEASURED
         rows = self._rows(self._bare, 1, self._pad)
         with torch.inference_mode():
             rows.put([0], [[self._pad]], rows.read([[self._pad]])[1])

@@ -18,6 +18,7 @@ from sorsa.data.prompts import math_test_prompt
 from sorsa.errors import UsageError
 from sorsa.evaluation import batch_size, gsm8k, waves
 from sorsa.evaluation import test as run_benchmark
+from sorsa.evaluation.completions import CompletionStore
 from sorsa.evaluation.hf_engine import HfEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +111,9 @@ def test_a_batch_size_found_is_taken_up_again(config: Callable[..., Any], monkey
     def answer(engine: HfEngine, prompts: Any, limit: int, stop: Any, finished: Any) -> list[list[int]]:
         seen.append(engine.batch_size)
         if engine.batch_size > 4:
-            raise torch.OutOfMemoryError("nothing left")
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
         if len(seen) == 5:
             raise KeyboardInterrupt
         return [[70, 71]] * len(prompts)
@@ -132,6 +135,20 @@ def test_too_little_memory_is_one_line(config: Callable[..., Any], monkeypatch: 
         run_benchmark(config(valid_batch_size=7))
     with pytest.raises(UsageError, match="out of memory with a single question at a time: take a smaller --max-new"):
         run_benchmark(config())
+
+    def broken(*args: Any) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(HfEngine, "answer", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run_benchmark(config())
+
+
+def test_processes_that_do_not_share_a_folder_are_told_so(tmp_path: Path) -> None:
+    store = CompletionStore(tmp_path / "c.jsonl", {}, overwrite=False)
+    store.begin([], 1)
+    with pytest.raises(UsageError, match="2 of 2 answers are missing; processes on several machines need a folder"):
+        store.finish(["0", "1"])
 
 
 def test_batch_size_from_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -188,6 +205,25 @@ def test_a_model_that_goes_on_is_stopped(config: Callable[..., Any], monkeypatch
         assert row["completion"] == head + newline
         assert row["ended"] == ("answer" if newline else before["ended"])
     assert record(config())["stopped_at_answer"] == sum(row["ended"] == "answer" for row in rows) > 0
+
+
+def test_an_adapter_beside_its_base_answers_as_merged(config: Callable[..., Any], tiny_model: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    made = config(test_precision="fp32", valid_batch_size=4, unmerged=True)
+    folder = Path(made.run_path) / made.name
+    torch.manual_seed(0)
+    adapter = LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), adapter)
+    model.save_pretrained(folder / "adapter")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder / "adapter")
+    run_benchmark(config(test_precision="fp32", valid_batch_size=4))
+    before = files(made)["gsm-8k.jsonl"]
+    model.merge_and_unload().save_pretrained(folder / "merged")
+    run_benchmark(config(test_precision="fp32", valid_batch_size=4, overwrite=True))
+    run_benchmark(made)
+    assert files(made)["unmerged-gsm-8k.jsonl"] == files(made)["gsm-8k.jsonl"] != before
 
 
 def test_two_processes_write_the_files_of_one(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
