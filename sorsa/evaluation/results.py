@@ -53,7 +53,6 @@ def run_test(config: RunConfig) -> None:
 
     items = [Item(store.done[one.id].completion, one.gold) for one in questions]
     verdicts = list(tqdm(module.grade_all(items), total=len(items), desc="grading", unit="answer"))
-    new_tokens = sum(one.tokens for one in store.done.values() if one.id not in reused)
     result = {
         "dataset": config.test_dataset,
         "source": config.test_file or module.HUB_ID,
@@ -61,17 +60,12 @@ def run_test(config: RunConfig) -> None:
         "kind": subject.kind,
         "rule": config.grading_rule,
         **summary(verdicts, config.grading_rule),
-        "truncated": sum(store.done[one.id].truncated for one in questions),
+        **_generation_facts(store, reused, generated),
         "max_new_tokens": max_new_tokens,
         "engine": config.engine,
         "decoding": config.decoding,
         "precision": config.test_precision,
-        "batch_size": store.batch_size,
         "processes": processes.world,
-        "stopped_at_answer": sum(store.done[one.id].ended == "answer" for one in questions),
-        "reused_completions": len(reused),
-        "generation_seconds": round(generated, 2),
-        "tokens_per_second": round(new_tokens / generated, 1) if new_tokens and generated else None,
         "grading_seconds": round(time.monotonic() - graded_from, 2),
         "sandbox": level,
         "fingerprint": store.fingerprint,
@@ -83,6 +77,20 @@ def run_test(config: RunConfig) -> None:
     write_json(folder.result(name), result)
     print_summary(name, result["rules"], result["graded"], config.grading_rule)
     print(f"results: {folder.result(name)}")
+
+
+def _generation_facts(store: CompletionStore, reused: frozenset[str], seconds: float) -> dict[str, Any]:
+    """Return what the record says of the answers as they were generated."""
+    answers = store.done.values()
+    new_tokens = sum(one.tokens for one in answers if one.id not in reused)
+    return {
+        "truncated": sum(one.truncated for one in answers),
+        "stopped_at_answer": sum(one.ended == "answer" for one in answers),
+        "batch_size": store.batch_size,
+        "reused_completions": len(reused),
+        "generation_seconds": round(seconds, 2),
+        "tokens_per_second": round(new_tokens / seconds, 1) if new_tokens and seconds else None,
+    }
 
 
 def require_consent(runs_code: bool, dataset: str, allowed: bool) -> None:
