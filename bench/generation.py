@@ -150,17 +150,18 @@ def kill(args: argparse.Namespace) -> None:
         folder = Path(name)
         (folder / "bench.yaml").write_text("peft: sorsa\n")
         results = folder / "runs" / "bench" / "results"
-        begin = time.monotonic()
-        start(args, folder).wait()
-        wave = (time.monotonic() - begin) / -(-args.limit // WAVE)  # seconds, with a share of the loading
+        completions = results / "base-gsm-8k.completions.jsonl"
+        begin, process = time.monotonic(), start(args, folder)
+        while not completions.is_file() and process.poll() is None:
+            time.sleep(0.05)
+        loading = time.monotonic() - begin
+        process.wait()
+        wave = (time.monotonic() - begin - loading) / -(-args.limit // WAVE)  # seconds
         shutil.move(results, folder / "undisturbed")
         generator, done = random.Random(args.seed), 0
         while done < args.kill:
             process = start(args, folder)
-            completions = results / "base-gsm-8k.completions.jsonl"
-            while not completions.is_file() and process.poll() is None:
-                time.sleep(0.05)
-            time.sleep(generator.uniform(0, 1.5) * wave)  # within the first wave after a start, or the second
+            time.sleep(loading + generator.uniform(0, 2) * wave)  # in the first wave after a start, or the second
             if process.poll() is not None:
                 raise SystemExit(f"the run ended before kill {done + 1}; take more questions or a larger model")
             process.kill()
