@@ -5,6 +5,7 @@ tests the subject, writes its results and prints them. Any other module defines:
     HUB_ID            where its questions come from, for records
     MAX_NEW_TOKENS    default generation length (the authors' release)
     RUNS_CODE         True when grading runs code written by a model, which needs consent
+    complete(text, question)  optional: where an answer is complete; see `stopping`
     load(config)      -> list[Question]
     item(row)         -> Item, from a row of a completions file (`--grade`); raises UsageError for a bad row
     grade_all(items)  -> iterator of one dict per item, in order: rule name -> Verdict, always both RULES, and where it

@@ -1,24 +1,22 @@
-"""What computes the answers: our models through Hugging Face `generate`, or for RWKV6 the `rwkv` runtime.
+"""What computes the answers: transformers (`hf`), `vllm`, or for RWKV6 the `rwkv` runtime, behind one interface.
 
-Both decode greedily, or as the authors' RWKV6 tests did (`penalties.py`).
+All decode greedily, or an RWKV6 as the authors' tests did (`penalties.py`).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-
 from sorsa.errors import UsageError
-from sorsa.evaluation.penalties import RuntimePenalties
 from sorsa.models import is_rwkv6, model_settings
 from sorsa.rwkv6 import RUNTIME_FILE
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from sorsa.config import RunConfig
     from sorsa.evaluation.subject import Subject
@@ -29,10 +27,32 @@ class Engine(Protocol):
 
     tokenizer: PreTrainedTokenizerBase
     ends: frozenset[int]  # token ids that end an answer
-    batch_size: int  # prompts that `answer` should be given at a time
+    batch_size: int  # prompts answered at a time; set it to what `fit` returns before the first `answer`
 
-    def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-        """Return the new token ids of each prompt; what follows an end token does not count."""
+    def fit(self, width: int, before: int | None) -> int:
+        """Return how many rows can be answered at a time.
+
+        Args:
+            width: Tokens of the longest prompt and its answer.
+            before: The number that an interrupted run went by, if any.
+        """
+
+    def answer(
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        stop: Callable[[int, list[int]], bool],
+        finished: Callable[[], object],
+    ) -> list[list[int]]:
+        """Return the new token ids of each prompt of a wave; what follows an end token does not count.
+
+        Args:
+            prompts: Token ids, the longest first.
+            max_new_tokens: Length limit of an answer.
+            stop: `stop(place, new_tokens)` says after each token whether that prompt's answer is complete; an engine
+                that cannot ask goes on to the end token.
+            finished: Called once for each answer that has ended.
+        """
 
 
 def check_engine(config: RunConfig, subject: Subject) -> None:
@@ -57,6 +77,10 @@ def check_engine(config: RunConfig, subject: Subject) -> None:
             "test_precision = fp16: RWKV6's activations grow beyond FP16's range; test it in fp32 or bf16, or with "
             "--engine rwkv, whose runtime rescales them"
         )
+    if config.engine == "vllm":
+        from sorsa.evaluation.vllm_engine import check_vllm
+
+        check_vllm(config, subject)
     special = [f"{name} = {value}" for name, value in asked.items() if "rwkv" in value]
     if not special:
         return
@@ -90,69 +114,21 @@ def runtime_file(model: str | Path) -> Path:
     return file
 
 
-def load_engine(config: RunConfig, subject: Subject) -> Engine:
+def load_engine(config: RunConfig, subject: Subject, tokenizer: PreTrainedTokenizerBase) -> Engine:
     """Load what answers the questions of a test.
 
     Args:
         config: The run's settings; `check_engine` has seen them.
         subject: The model under test.
+        tokenizer: Its tokenizer.
 
     Raises:
-        UsageError: The model or the tokenizer cannot be loaded.
+        UsageError: The model cannot be loaded.
     """
     if config.engine == "rwkv":
-        from sorsa.evaluation.rwkv_engine import RwkvEngine
-
-        return RwkvEngine(config, subject)
-    return HfEngine(config, subject)
-
-
-class HfEngine:
-    """Our own model, or any that transformers knows, in batches with padding on the left.
-
-    Args:
-        config: The run's settings.
-        subject: The model under test.
-    """
-
-    def __init__(self, config: RunConfig, subject: Subject) -> None:
-        """Load tokenizer and model. Raises UsageError where that fails."""
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.test_precision]
-        self.tokenizer = subject.load_tokenizer()
-        self._model = subject.load(dtype)
-        _make_greedy(self._model, self.tokenizer)
-        self.ends = frozenset(self._model.generation_config.eos_token_id or ())
-        self.batch_size = config.valid_batch_size or 16
-        self._with_penalties = config.decoding == "authors_rwkv"
-
-    def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-        """See `Engine.answer`; the batch ends when every row has, and ids after an end are padding."""
-        width = max(map(len, prompts))
-        limit = getattr(self._model.config, "max_position_embeddings", None)
-        if limit:  # beyond its positions a model writes noise; other engines stop there too
-            max_new_tokens = max(1, min(max_new_tokens, limit - width))
-        pad = self._model.generation_config.pad_token_id
-        rows = [[pad] * (width - len(ids)) + ids for ids in prompts]
-        mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-        with torch.inference_mode():
-            output: torch.Tensor = self._model.generate(  # (batch, width + new tokens)
-                torch.tensor(rows, device=self._model.device),
-                attention_mask=torch.tensor(mask, device=self._model.device),
-                max_new_tokens=max_new_tokens,
-                logits_processor=[RuntimePenalties(self.tokenizer)] if self._with_penalties else [],
-            )
-        return output[:, width:].tolist()
-
-
-def _make_greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Replace the model's own generation settings: sampling or a repetition penalty there must not change a score."""
-    from transformers import GenerationConfig
-
-    ends: set[int] = set()
-    for found in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
-        ends |= set(found) if isinstance(found, list) else {found} if found is not None else set()
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0),
-    )
+        from sorsa.evaluation.rwkv_engine import RwkvEngine as Loaded
+    elif config.engine == "vllm":
+        from sorsa.evaluation.vllm_engine import VllmEngine as Loaded
+    else:
+        from sorsa.evaluation.hf_engine import HfEngine as Loaded
+    return Loaded(config, subject, tokenizer)

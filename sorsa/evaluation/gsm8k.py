@@ -17,6 +17,7 @@ from sorsa.evaluation.exact import MAX_DIGITS, OutOfBounds, decimal
 from sorsa.evaluation.extraction import after_authors_marker, after_hashes, after_marker, first_line, last_boxed
 from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, load_rows
+from sorsa.evaluation.stopping import answer_line
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 HUB_ID = "openai/gsm8k"
 MAX_NEW_TOKENS = 1024
 RUNS_CODE = False
+complete = answer_line
 
 # The authors' pattern: one separator at most, so `1,234,567` reads as 1234. Kept, since their scores contain it.
 _AUTHORS_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")

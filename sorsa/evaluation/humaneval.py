@@ -20,6 +20,7 @@ from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, Item, Q
 from sorsa.evaluation.code_extraction import MAX_CODE, NOT_PYTHON, find_code, spellings
 from sorsa.evaluation.questions import read_rows, require_text
 from sorsa.evaluation.sandbox import SECONDS, Candidate, Outcome, check_all
+from sorsa.evaluation.stopping import settled
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -175,3 +176,6 @@ def extract_authors(answer: str) -> str:
     """Return the first block fenced as python, stripped at both ends, else the whole answer (the authors' rule)."""
     match = _AUTHORS_FENCE.search(answer[:MAX_CODE])
     return match[1] if match else answer[:MAX_CODE]
+
+
+complete = settled(lambda text, question: (extract_authors(text), find_code(text, question.gold["entry_point"])[0]))

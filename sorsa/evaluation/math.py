@@ -22,6 +22,7 @@ from sorsa.evaluation.latex import parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
 from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
+from sorsa.evaluation.stopping import answer_line
 from sorsa.evaluation.symbolic import SymbolicError, SymbolicTimeout, SymbolicWorker
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 HUB_ID = "EleutherAI/hendrycks_math"
 MAX_NEW_TOKENS = 2048
 RUNS_CODE = False
+complete = answer_line
 
 SUBJECTS = (
     "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra",

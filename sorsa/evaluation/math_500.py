@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from sorsa.evaluation.benchmark import Question
 from sorsa.evaluation.extraction import last_boxed
-from sorsa.evaluation.math import MAX_NEW_TOKENS, RUNS_CODE, grade_all, item
+from sorsa.evaluation.math import MAX_NEW_TOKENS, RUNS_CODE, complete, grade_all, item
 from sorsa.evaluation.questions import hub_rows, read_rows, require_text
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
 
-__all__ = ["HUB_ID", "MAX_NEW_TOKENS", "RUNS_CODE", "grade_all", "item", "load"]
+__all__ = ["HUB_ID", "MAX_NEW_TOKENS", "RUNS_CODE", "complete", "grade_all", "item", "load"]
 
 HUB_ID = "HuggingFaceH4/MATH-500"
 

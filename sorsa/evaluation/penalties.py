@@ -20,6 +20,8 @@ UNCOUNTED = " \t0123456789"  # a token whose text is a piece of this
 class RuntimePenalties(LogitsProcessor):
     """Changes the logits of one batch, one step after the other: an instance serves one call of `generate`.
 
+    Where rows leave and join, `begin` and `keep` say so.
+
     Args:
         tokenizer: Tells the text of a token.
     """
@@ -46,6 +48,25 @@ class RuntimePenalties(LogitsProcessor):
         self._counts.mul_(DECAY).scatter_add_(1, last, torch.tensor(weights).to(self._counts))
         self._present.scatter_(1, last, True)
         return scores - (PRESENCE * self._present + FREQUENCY * self._counts).to(scores.dtype)
+
+    def begin(self, rows: list[int], scores: Tensor, batch_size: int) -> None:
+        """Let rows of a batch begin anew, with nothing generated.
+
+        Args:
+            rows: Their places in the batch.
+            scores: (b, V) logits, which tell vocabulary and device.
+            batch_size: B.
+        """
+        if self._counts is None:
+            self._counts = scores.new_zeros((batch_size, scores.shape[1]), dtype=torch.float64)
+            self._present = torch.zeros_like(self._counts, dtype=torch.bool)
+        self._counts[rows] = 0.0
+        self._present[rows] = False
+
+    def keep(self, rows: list[int]) -> None:
+        """Keep only these rows, in this order."""
+        if self._counts is not None:
+            self._counts, self._present = self._counts[rows], self._present[rows]
 
     def _weight(self, token: int) -> float:
         """Return what one more of this token adds to its count."""

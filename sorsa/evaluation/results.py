@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 def run_test(config: RunConfig) -> None:
     """Test a merged run, or with `config.base` the base model; see `sorsa.evaluation.test`."""
     from sorsa.evaluation.generate import generate, settings
+    from sorsa.evaluation.processes import join_processes
     from sorsa.evaluation.subject import find_subject
     from sorsa.run_folder import RunFolder, environment
 
     module = find_benchmark(config.test_dataset)
     require_consent(module.RUNS_CODE, config.test_dataset, config.allow_code_execution)
     folder = RunFolder(config.run_path, config.name)
+    rule = getattr(module, "complete", None) if config.stop_at_answer else None
     # found out before hours of generation
     level = sandbox_level(config.allow_unsandboxed) if module.RUNS_CODE else None
     subject = find_subject(config)
@@ -42,15 +44,16 @@ def run_test(config: RunConfig) -> None:
     _check_questions(questions, config)
     max_new_tokens = config.max_new_tokens or module.MAX_NEW_TOKENS
 
-    facts = settings(config, questions, max_new_tokens, subject)
-    store = CompletionStore(folder.completions(name), facts, config.overwrite)
-    reused, begin = len(store.done), time.monotonic()
-    generate(config, questions, store, max_new_tokens, subject)
+    facts = settings(config, questions, max_new_tokens, subject, rule)
+    processes, begin = join_processes(), time.monotonic()
+    store = CompletionStore(folder.completions(name), facts, config.overwrite, processes.rank)
+    reused = generate(config, questions, store, max_new_tokens, subject, rule, processes)
+    if processes.rank > 0:
+        return
     generated, graded_from = time.monotonic() - begin, time.monotonic()
 
     items = [Item(store.done[one.id].completion, one.gold) for one in questions]
     verdicts = list(tqdm(module.grade_all(items), total=len(items), desc="grading", unit="answer"))
-    new_tokens = sum(one.tokens for one in list(store.done.values())[reused:])
     result = {
         "dataset": config.test_dataset,
         "source": config.test_file or module.HUB_ID,
@@ -58,15 +61,12 @@ def run_test(config: RunConfig) -> None:
         "kind": subject.kind,
         "rule": config.grading_rule,
         **summary(verdicts, config.grading_rule),
-        "truncated": sum(store.done[one.id].truncated for one in questions),
+        **_generation_facts(store, reused, generated),
         "max_new_tokens": max_new_tokens,
         "engine": config.engine,
         "decoding": config.decoding,
         "precision": config.test_precision,
-        "batch_size": config.valid_batch_size,
-        "reused_completions": reused,
-        "generation_seconds": round(generated, 2),
-        "tokens_per_second": round(new_tokens / generated, 1) if new_tokens and generated else None,
+        "processes": processes.world,
         "grading_seconds": round(time.monotonic() - graded_from, 2),
         "sandbox": level,
         "fingerprint": store.fingerprint,
@@ -78,6 +78,20 @@ def run_test(config: RunConfig) -> None:
     write_together({folder.questions(name): rows, folder.result(name): json_text(result)})
     print_summary(name, result["rules"], result["graded"], config.grading_rule)
     print(f"results: {folder.result(name)}")
+
+
+def _generation_facts(store: CompletionStore, reused: frozenset[str], seconds: float) -> dict[str, Any]:
+    """Return what the record says of the answers as they were generated."""
+    answers = store.done.values()
+    new_tokens = sum(one.tokens for one in answers if one.id not in reused)
+    return {
+        "truncated": sum(one.truncated for one in answers),
+        "stopped_at_answer": sum(one.ended == "answer" for one in answers),
+        "batch_size": store.batch_size,
+        "reused_completions": len(reused),
+        "generation_seconds": round(seconds, 2),
+        "tokens_per_second": round(new_tokens / seconds, 1) if new_tokens and seconds else None,
+    }
 
 
 def require_consent(runs_code: bool, dataset: str, allowed: bool) -> None:
@@ -193,6 +207,7 @@ def question_rows(
             **dataclasses.asdict(verdict[headline]),
             "tokens": answer.tokens,
             "truncated": answer.truncated,
+            "ended": answer.ended,
             **as_columns(verdict),
         }
         rows.append(json.dumps(row, ensure_ascii=False))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from sorsa.evaluation.penalties import RuntimePenalties
 from sorsa.models import device
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from sorsa.config import RunConfig
     from sorsa.evaluation.subject import Subject
 
@@ -22,29 +26,42 @@ PIECE = 256  # prompt tokens per call, as in the runtime's own pipeline: bounds 
 
 
 class RwkvEngine:
-    """A model in the runtime, with our tokenizer; decodes greedily.
+    """A model in the runtime, with our tokenizer; see `engines.Engine`.
 
     On a GPU the environment's RWKV_CUDA_ON=1 makes the runtime compile its own kernel, which needs nvcc.
 
     Args:
         config: The run's settings.
         subject: The model under test.
+        tokenizer: Its tokenizer.
     """
 
-    batch_size = 1
-
-    def __init__(self, config: RunConfig, subject: Subject) -> None:
-        """Load tokenizer and model. Raises UsageError where that fails."""
-        self.tokenizer = subject.load_tokenizer()
+    def __init__(self, config: RunConfig, subject: Subject, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Load the model. Raises UsageError where that fails."""
+        self.tokenizer, self.batch_size = tokenizer, 1
         self.ends = frozenset({self.tokenizer.eos_token_id})
         self._model = _load(runtime_file(subject.merged or config.model), config.test_precision)
         self._with_penalties = config.decoding == "authors_rwkv"
 
-    def answer(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-        """Return the new token ids of each prompt, the end token included."""
-        return [self._answer(ids, max_new_tokens) for ids in prompts]
+    def fit(self, width: int, before: int | None) -> int:
+        """Return 1: the runtime has no batches."""
+        return 1
 
-    def _answer(self, ids: list[int], max_new_tokens: int) -> list[int]:
+    def answer(
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        stop: Callable[[int, list[int]], bool],
+        finished: Callable[[], object],
+    ) -> list[list[int]]:
+        """Return the new token ids of each prompt, the end token included."""
+        answers = []
+        for place, ids in enumerate(prompts):
+            answers.append(self._answer(ids, max_new_tokens, functools.partial(stop, place)))
+            finished()
+        return answers
+
+    def _answer(self, ids: list[int], max_new_tokens: int, stop: Callable[[list[int]], bool]) -> list[int]:
         state = None
         for start in range(0, len(ids), PIECE):
             logits, state = self._model.forward(ids[start : start + PIECE], state)
@@ -56,7 +73,7 @@ class RwkvEngine:
                 last = torch.tensor([[new[-1] if new else ids[-1]]], device=scores.device)
                 scores = penalties(last, scores)
             new.append(int(scores.argmax()))
-            if new[-1] in self.ends or len(new) == max_new_tokens:
+            if new[-1] in self.ends or len(new) == max_new_tokens or stop(new):
                 return new
             logits, state = self._model.forward([new[-1]], state)
 

@@ -13,7 +13,7 @@ import pytest
 from sorsa.errors import UsageError
 from sorsa.evaluation import test as run_benchmark
 from sorsa.evaluation.completions import Completion, CompletionStore, model_fingerprint
-from sorsa.evaluation.engines import HfEngine
+from sorsa.evaluation.hf_engine import HfEngine
 
 QUESTIONS = [{"question": "How many? " + "eggs " * n, "answer": f"so\n#### {n}"} for n in (3, 1, 7, 2, 5)]
 
@@ -71,27 +71,28 @@ def test_results_and_greedy_tokens(config: Callable[..., Any], capsys: pytest.Ca
 
 
 def test_interrupted_run_continues(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sorsa.evaluation.waves.WAVE", 2)
     made = config()
     run_benchmark(made)
-    whole = completions(made)
-    results(made, "gsm-8k.completions.jsonl").unlink()
+    path = results(made, "gsm-8k.completions.jsonl")
+    whole = path.read_bytes()
+    path.unlink()
     real, calls = HfEngine.answer, []
 
-    def interrupted(engine: HfEngine, prompts: list[list[int]], limit: int) -> list[list[int]]:
+    def interrupted(engine: HfEngine, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
         calls.append(len(prompts))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(engine, prompts, limit)
+        return real(engine, prompts, *rest)
 
     monkeypatch.setattr(HfEngine, "answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(made)
-    path = results(made, "gsm-8k.completions.jsonl")
-    assert len(completions(made)) == 2
+    assert len(completions(made)) == 1
     path.write_text(path.read_text() + '{"id": "0", "compl')  # kill -9 in the middle of a line
     run_benchmark(made)
-    assert calls == [2, 2, 2, 1]  # the first batch was not repeated
-    assert completions(made) == whole
+    assert calls == [1, 2, 2, 2]  # the first wave was not repeated
+    assert path.read_bytes() == whole
     run_benchmark(made)
     assert len(calls) == 4
 
@@ -127,7 +128,9 @@ def test_torn_header_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"fingerpr')
     store = CompletionStore(path, {"a": 1}, overwrite=False)
-    store.append([Completion("0", "x \ud800", 2, False)])
+    store.begin([], 3)
+    store.append([Completion("0", "x \ud800", 2, False, "end token")])
+    assert CompletionStore(path, {"a": 1}, overwrite=False).batch_size == 3
     assert CompletionStore(path, {"a": 1}, overwrite=False).done["0"].tokens == 2
     with pytest.raises(UsageError, match=r"holds answers made with another a: replace them .* with --overwrite"):
         CompletionStore(path, {"a": 2}, overwrite=False)

@@ -167,14 +167,14 @@ def test_greedy_answers_are_those_of_each_prompt_alone(merged: RunConfig) -> Non
 def test_the_authors_decoding_has_no_start_token_and_penalties(
     merged: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sorsa.evaluation.engines import HfEngine
+    from sorsa.evaluation.hf_engine import HfEngine
 
     prompts: dict[str, list[list[int]]] = {"greedy": [], "authors_rwkv": []}
     real, texts = HfEngine.answer, {}
     folder_of(merged).completions("gsm-8k").unlink(missing_ok=True)
     for decoding, seen in prompts.items():
         monkeypatch.setattr(
-            HfEngine, "answer", lambda engine, ids, n, seen=seen: seen.extend(ids) or real(engine, ids, n)
+            HfEngine, "answer", lambda engine, ids, *rest, seen=seen: seen.extend(ids) or real(engine, ids, *rest)
         )
         texts[decoding] = answers(dataclasses.replace(merged, decoding=decoding, overwrite=True))
     assert prompts["greedy"] == [[0, *ids] for ids in prompts["authors_rwkv"]]
