@@ -42,7 +42,7 @@ class Rwkv6ModelOutput(ModelOutput):
 
 @dataclasses.dataclass
 class Rwkv6Output(ModelOutput):
-    """Result of `Rwkv6ForCausalLM`; the name `state` is one that `generate` carries from step to step."""
+    """Result of `Rwkv6ForCausalLM`; `generate` carries the state from step to step."""
 
     loss: Tensor | None = None  # ()
     logits: Tensor | None = None  # (B, T, V)
@@ -265,8 +265,6 @@ class Rwkv6ForCausalLM(Rwkv6PreTrainedModel, GenerationMixin):
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return Rwkv6Output(loss=loss, logits=logits, state=output.state, hidden_states=output.hidden_states)
 
-    # -- generation ---------------------------------------------------------------------------------------------------
-
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # the state is made by the first forward pass
@@ -293,6 +291,11 @@ class Rwkv6ForCausalLM(Rwkv6PreTrainedModel, GenerationMixin):
             input_ids = input_ids[:, state.length :]
         passed = {name: kwargs[name] for name in ("attention_mask", "use_cache", "logits_to_keep") if name in kwargs}
         return {"input_ids": input_ids, "state": state, **passed}
+
+    def _update_model_kwargs_for_generation(self, outputs: ModelOutput, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # since 5.24 transformers carries nothing that is not called `cache`
+        carried = super()._update_model_kwargs_for_generation(outputs, *args, **kwargs)
+        return carried | {"state": outputs.get("state")}
 
     def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
         raise UsageError("num_beams > 1: beam search is not supported for RWKV6; leave num_beams at 1")

@@ -9,6 +9,7 @@ import pytest
 
 from sorsa.evaluation import generate, humaneval
 from sorsa.evaluation.benchmark import Question
+from sorsa.evaluation.code_extraction import find_code
 from sorsa.evaluation.stopping import AnswerWatch, answer_line
 
 LINE = "Two.\nThe answer is: "
@@ -54,7 +55,7 @@ def test_code_is_complete_when_nothing_can_change_it(text: str, done: bool) -> N
     assert (humaneval.complete(text, question) is not None) == done
     if done:
         for more in ("```python\ndef f(y):\n    return 0\n```\n", "def f(y): ...", "'''python\ndef f(y): ...\n'''"):
-            assert humaneval.extract_ours(text + more, "f") == humaneval.extract_ours(text, "f")
+            assert find_code(text + more, "f")[0] == find_code(text, "f")[0]
             assert humaneval.extract_authors(text + more) == humaneval.extract_authors(text)
 
 
