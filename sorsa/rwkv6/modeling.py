@@ -293,9 +293,8 @@ class Rwkv6ForCausalLM(Rwkv6PreTrainedModel, GenerationMixin):
         return {"input_ids": input_ids, "state": state, **passed}
 
     def _update_model_kwargs_for_generation(self, outputs: ModelOutput, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        # since 5.24 transformers carries nothing that is not called `cache`
         carried = super()._update_model_kwargs_for_generation(outputs, *args, **kwargs)
-        return carried | {"state": outputs.get("state")}
+        return carried | {"state": outputs.get("state")}  # transformers 5.24 carries only what is called `cache`
 
     def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
         raise UsageError("num_beams > 1: beam search is not supported for RWKV6; leave num_beams at 1")

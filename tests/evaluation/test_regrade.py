@@ -36,6 +36,7 @@ def tested(tiny_config: Callable[..., Any], tmp_path: Path) -> Callable[..., Any
     settings = {"questions": len(questions), "prompts": prompts_fingerprint(questions), "precision": "bf16"}
     path = results(make(), "gsm-8k.completions.jsonl")
     store = CompletionStore(path, settings, overwrite=False)
+    store.begin([], None)
     store.append(Answer(one.id, text, 5, False, "end token") for one, (text, _) in zip(questions, ANSWERS, strict=True))
     record = {"accuracy": 0.0, "rules": {"ours": {"correct": 0}}, "fingerprint": fingerprint(settings)}
     record |= {"generation_seconds": 12.5, "source": "hub", "config": {"test_file": str(file), "limit": None}}
