@@ -49,8 +49,9 @@ def settings(args: argparse.Namespace, precision: str, batch_size: int) -> RunCo
 
 
 def plain(engine: HfEngine, prompts: list[list[int]], args: argparse.Namespace) -> list[list[int]]:
-    """Answer with `generate`, batch by batch in the order of the data set."""
+    """Answer with `generate`, batch by batch in the order of the data set, and transformers' own attention."""
     model, ends, answers = engine._model, engine.ends, []
+    model.set_attn_implementation("sdpa")  # transformers' default, which ours replaces on a CPU
     for start in tqdm(range(0, len(prompts), args.batch_size), desc="plain", unit="batch"):
         batch = prompts[start : start + args.batch_size]
         ids, mask = left_padded(batch, engine._pad, model.device)
