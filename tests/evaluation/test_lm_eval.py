@@ -114,6 +114,13 @@ def test_rwkv6(config: Callable[..., Any]) -> None:
         assert one == pytest.approx(other, abs=1e-3)
 
 
+def test_a_question_file_of_the_configuration(config: Callable[..., Any]) -> None:
+    with pytest.raises(
+        UsageError, match=r"rows.jsonl': lm-eval reads a task file: .* --test-file '' .*configs/tiny.yaml"
+    ):
+        run_benchmark(config(base=True, test_file=str(Path(config().test_file).with_name("rows.jsonl"))))
+
+
 def test_names() -> None:
     assert task_names("lm-eval:piqa,boolq,piqa") == ["piqa", "boolq"]
     assert task_names("lm-eval:commonsense,mine") == [*COMMONSENSE, "mine"] and len(COMMONSENSE) == 8
@@ -139,6 +146,9 @@ def test_lm_eval_knows_the_suite(config: Callable[..., Any]) -> None:
         ("task: hens", "task: hens\ninclude: other.yaml", r"`include` is not read here"),
         ("metric: acc_norm", "metric: some/script", r"metric 'some/script' is not one of acc, acc_norm, acc_bytes"),
         ("metric: acc_norm", "metric: acc\n    hf_evaluate: true", r"metric 'acc' is not one of"),
+        ("  - metric: acc\n  - metric: acc_norm\n", "  5\n", r"`metric_list` must be a list, got int"),
+        ("  data_files: {test: rows.jsonl}", "  5", r"`dataset_kwargs` must be a mapping, got int"),
+        ("  data_files: {test: rows.jsonl}", "  [rows.jsonl]", r"`dataset_kwargs` must be a mapping, got list"),
         ("task: hens", "task: [", r"hens.yaml: not a task file"),
         ("rows.jsonl", "none.jsonl", r"cannot load hens of lm-eval: .*none\.jsonl.*; without a network"),
         ("output_type: multiple_choice", "output_type: loglikelihood", r"is of type loglikelihood, scored by acc"),
