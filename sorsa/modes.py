@@ -19,6 +19,7 @@ MODES |= {"convert": "--convert"}
 # flag that is no setting -> the modes it is for
 NOT_SETTINGS = {"output": ("grade", "compare_runs"), "json": ("plan", "compare_runs"), "measure": ("plan",)}
 NOT_SETTINGS |= {"seeds": ("compare",), "show_disagreements": ("regrade",)}
+_GENERATION = ("engine", "decoding", "max_new_tokens", "overwrite", "test_precision", "valid_batch_size")
 
 
 def add_modes(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +118,22 @@ def _only(flags: dict[str, Any], mode: str, *allowed: str) -> None:
         does = "does" if len(names) == 1 else "do"
         raise UsageError(
             f"--{foreign[0].replace('_', '-')} does not go with {MODES[mode]}, only {', '.join(names)} {does}"
+        )
+
+
+def check_regrade(flags: dict[str, Any]) -> None:
+    """Refuse flags about how answers are generated: `--regrade` takes those that are there.
+
+    Args:
+        flags: The flags given, keyed by field name.
+
+    Raises:
+        UsageError: One of them is among the flags.
+    """
+    foreign = [name for name in _GENERATION if name in flags]
+    if foreign:
+        raise UsageError(
+            f"--{foreign[0].replace('_', '-')} does not go with --regrade, which generates nothing: use --test"
         )
 
 
