@@ -195,6 +195,16 @@ def test_command_line(tested: Callable[..., Any], capsys: pytest.CaptureFixture[
     assert "--show-disagreements belongs to --regrade, not to --merge" in capsys.readouterr().err
 
 
+def test_the_printed_line_counts_what_could_not_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, UNREADABLE, Verdict
+    from sorsa.evaluation.results import print_summary, summary
+
+    reasons = [UNREADABLE] * 3 + [NO_ANSWER] * 2 + [ERROR]
+    verdicts = [dict.fromkeys(("ours", "authors"), Verdict(False, None, reason)) for reason in reasons]
+    print_summary("math", summary(verdicts, "ours")["rules"], 6, "ours")
+    assert capsys.readouterr().out.count("; 2 no answer, 3 unreadable, 1 errors, 0 timeouts)") == 2
+
+
 def test_shown_answers_are_one_plain_line() -> None:
     from sorsa.evaluation.benchmark import Verdict
     from sorsa.evaluation.regrading import print_disagreements
