@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sorsa import demo
+from sorsa import cli, demo
 from sorsa.errors import UsageError
 from sorsa.evaluation import lm_eval_files
 from sorsa.evaluation import test as run_benchmark
@@ -99,6 +99,11 @@ def test_merged_equals_unmerged(
     found = compare_runs("base:tiny", "tiny", Path(config().run_path), "lm-eval:hens")["benchmarks"]["lm-eval:hens"]
     assert found["questions"] == 7 and found["warnings"] == []
     assert math.isclose(found["difference"]["value"], merged["accuracy"] - base["accuracy"], abs_tol=1e-12)
+    words = ["--compare-runs", "base:tiny", "tiny", "--run-path", str(config().run_path), "--rule"]
+    capsys.readouterr()
+    assert cli.main([*words, "acc_norm"]) == 0 and "lm-eval:hens, rule acc_norm, 7 qu" in capsys.readouterr().out
+    assert cli.main([*words, "authors"]) == 2
+    assert "no verdicts by the rule 'authors', only by acc, acc_norm; name one of them" in capsys.readouterr().err
     run_benchmark(config(base=True, limit=2, valid_batch_size=1))
     assert read(config(), "base-lm-eval-hens")[0]["graded"] == 2
 
