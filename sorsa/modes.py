@@ -19,6 +19,7 @@ MODES |= {"convert": "--convert"}
 # flag that is no setting -> the modes it is for
 NOT_SETTINGS = {"output": ("grade", "compare_runs"), "json": ("plan", "compare_runs"), "measure": ("plan",)}
 NOT_SETTINGS |= {"seeds": ("compare",), "show_disagreements": ("regrade",)}
+_GENERATION = ("engine", "decoding", "max_new_tokens", "overwrite", "test_precision", "valid_batch_size")
 
 
 def add_modes(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +58,8 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
 
 def grade(flags: dict[str, Any]) -> None:
     """Grade a file of completions."""
+    consent = ("allow_code_execution", "allow_unsandboxed")
+    _only(flags, "grade", "test_dataset", "output", "grading_rule", "test_file", *consent)
     from sorsa.config_values import check_benchmark, read_value
     from sorsa.evaluation import grade_file
 
@@ -70,7 +73,7 @@ def grade(flags: dict[str, Any]) -> None:
     problems += wrong
     if problems:
         raise UsageError("; ".join(problems))
-    consents = (flags.get(key, False) for key in ("allow_code_execution", "allow_unsandboxed"))
+    consents = (flags.get(key, False) for key in consent)
     grade_file(source, flags["test_dataset"], Path(flags["output"]), rule, *consents, flags.get("test_file"))
 
 
@@ -84,12 +87,11 @@ def compare(flags: dict[str, Any]) -> None:
 def compare_runs(flags: dict[str, Any]) -> None:
     """Say whether one tested run is better than another."""
     _only(flags, "compare_runs", "test_dataset", "grading_rule", "run_path", "json", "output")
-    from sorsa.config_values import check_benchmark, read_value
+    from sorsa.config_values import check_benchmark
     from sorsa.evaluation.compare_runs import compare_runs as action
 
     problems = check_benchmark(flags["test_dataset"]) if "test_dataset" in flags else []
-    rule = flags.get("grading_rule")
-    problems += read_value("grading_rule", rule, "flag")[1] if rule else []
+    rule = flags.get("grading_rule")  # any that the tests have, lm-eval's acc_norm too
     if problems:
         raise UsageError("; ".join(problems))
     output = Path(flags["output"]) if flags.get("output") else None
@@ -116,6 +118,22 @@ def _only(flags: dict[str, Any], mode: str, *allowed: str) -> None:
         does = "does" if len(names) == 1 else "do"
         raise UsageError(
             f"--{foreign[0].replace('_', '-')} does not go with {MODES[mode]}, only {', '.join(names)} {does}"
+        )
+
+
+def check_regrade(flags: dict[str, Any]) -> None:
+    """Refuse flags about how answers are generated: `--regrade` takes those that are there.
+
+    Args:
+        flags: The flags given, keyed by field name.
+
+    Raises:
+        UsageError: One of them is among the flags.
+    """
+    foreign = [name for name in _GENERATION if name in flags]
+    if foreign:
+        raise UsageError(
+            f"--{foreign[0].replace('_', '-')} does not go with --regrade, which generates nothing: use --test"
         )
 
 

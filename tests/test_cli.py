@@ -99,6 +99,20 @@ def test_what_is_not_given_is_not_passed_on() -> None:
     assert cli.parse(["--name", "x", "-T", "--no-local"]) == ("test", {"name": "x", "local": False})
 
 
+def test_a_closed_pipe_ends_quietly() -> None:
+    code = "import os, sys; from sorsa import cli; cli.run = lambda *_: print('x' * int(os.environ['SIZE']))"
+    code += "; sys.exit(cli.main())"
+    for size in ("5", "500000"):  # noticed when the buffer is written at the end, and while printing
+        read, write = os.pipe()
+        os.close(read)
+        words = [sys.executable, "-c", code, "--name", "x", "--train"]
+        done = subprocess.run(
+            words, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | {"SIZE": size}
+        )
+        os.close(write)
+        assert (done.returncode, done.stderr) == (cli.CLOSED_PIPE, "")
+
+
 def test_a_flag_can_switch_off_what_the_yaml_switches_on(called: dict) -> None:
     Path("configs/on.yaml").write_text("model: m\ntrain_dataset: code\nlocal: true\n", encoding="utf-8")
     assert cli.main(["--name", "on", "--train", "--no-local"]) == 0
@@ -132,6 +146,11 @@ def test_grade(called: dict) -> None:
         ("--name x --test --test-dataset gsm8k", r"test_dataset = 'gsm8k': unknown\. Did you mean 'gsm-8k'"),
         ("--grade", r"argument --grade: expected one argument"),
         ("--grade no.jsonl", r"test_dataset is missing: .*; --grade no\.jsonl: no such file; --output is missing"),
+        ("--grade a --limit 1 --test-dataset math", r"--limit does not go with --grade, only --test-dataset, --output"),
+        (
+            "--name x --regrade --engine vllm",
+            r"--engine does not go with --regrade, which generates nothing: use --test",
+        ),
         (
             "--grade configs/x.yaml --test-dataset math --output o --rule mine",
             r"'mine' is unknown\. Known: authors, ours",

@@ -147,11 +147,15 @@ def _score(result: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _spread(runs: Sequence[Run], accuracies: Sequence[float]) -> dict[str, Any] | None:
-    """Return number, mean, sample standard deviation over seeds, and interval over both; None without any."""
+    """Return number, mean, sample standard deviation over seeds, and interval over both; None without any.
+
+    The interval is of the same runs as the rest: None where the rows of one are gone.
+    """
     if not accuracies:
         return None
     sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    interval = _seeds_and_questions([verdicts for run in runs if (verdicts := run.test_verdicts())])
+    verdicts = [run.test_verdicts() for run in runs if run.test_result()]
+    interval = _seeds_and_questions([one for one in verdicts if one]) if all(verdicts) else None
     return {"n": len(accuracies), "mean": statistics.fmean(accuracies), "sd": sd, "interval_95": interval}
 
 

@@ -64,6 +64,7 @@ def prompt_ids(tokenizer: Any, prompts: list[str], start: bool = True) -> list[l
 def _text_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Return the token ids of plain texts without any special token."""
     options = {"add_special_tokens": False, "return_attention_mask": False, "split_special_tokens": True}
+    options["verbose"] = False  # a text longer than the model is cut or windowed after this: no reason for a warning
     return tokenizer(texts, **options)["input_ids"]
 
 

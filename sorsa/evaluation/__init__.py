@@ -66,12 +66,19 @@ def test(config: RunConfig) -> None:
         config: A validated run configuration with `test_dataset` set.
 
     Raises:
-        UsageError: Unknown dataset, no merged model, bad question file, or no consent to run code.
+        UsageError: Unknown dataset, no merged model, bad question file, no consent to run code, or more processes than
+            the benchmark can use.
     """
     module = find_benchmark(config.test_dataset)
     if hasattr(module, "run"):
+        from sorsa.evaluation.processes import launched
         from sorsa.evaluation.subject import find_subject
 
+        if launched() > 1:
+            raise UsageError(
+                f"{config.test_dataset} is tested by one process, and {launched()} were started: run it without "
+                "torchrun or accelerate launch"
+            )
         return module.run(config, find_subject(config))
     from sorsa.evaluation.results import run_test
 

@@ -26,6 +26,7 @@ from sorsa.files import write_json
 SHOWN = 10  # flipped questions that are printed; the JSON has all
 ONE_RUN = "one run each: Wilson's intervals, Newcombe's for the paired difference (method 10), McNemar's exact test"
 SEEDS = "seeds and questions: crossed random effects, Student's t with Satterthwaite's degrees of freedom"
+ONE_SIDE = "questions, and seeds of one side only: random effects, Student's t with Satterthwaite's degrees of freedom"
 
 
 def compare_runs(
@@ -52,13 +53,14 @@ def compare_runs(
         What is printed as JSON.
 
     Raises:
-        UsageError: A run or its results are not there, or the questions or rules differ.
+        UsageError: A run or its results are not there or damaged, the questions or rules differ, or `output` cannot be
+            written.
     """
-    if set(first.split(",")) & set(second.split(",")):
-        raise UsageError(f"--compare-runs {first} {second}: a run cannot be compared with itself")
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output} is a folder; name a .json file")
     a, b = Results(first, run_path), Results(second, run_path)
+    if a.folders & b.folders:
+        raise UsageError(f"--compare-runs {first} {second}: a run cannot be compared with itself")
     benchmarks = _wanted(dataset) if dataset else [name for name in a.benchmarks if name in b.benchmarks]
     for name in benchmarks:
         a.require(name)
@@ -70,7 +72,10 @@ def compare_runs(
     found = {name: _compare(name, a.read(name), b.read(name), rule) for name in benchmarks}
     result = {"a": a.runs, "b": b.runs, "difference": "b - a", "benchmarks": found}
     if output is not None:
-        write_json(output, result)
+        try:
+            write_json(output, result)
+        except OSError as error:
+            raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else as_text(result))
     return result
 
@@ -96,7 +101,7 @@ def _compare(dataset: str, a: Side, b: Side, asked: str | None) -> dict[str, Any
     return {
         "rule": rule,
         "questions": len(order),
-        "method": ONE_RUN if len(left) == len(right) == 1 else SEEDS,
+        "method": _method(len(left), len(right)),
         "a": _side(left),
         "b": _side(right),
         "difference": {
@@ -109,7 +114,20 @@ def _compare(dataset: str, a: Side, b: Side, asked: str | None) -> dict[str, Any
         "same_text": _same_text(a, b),
         "flipped": _flipped(a, b, rule),
         "warnings": _warnings(a, b),
+        "seeds_unknown": [side for side, rows in (("A", left), ("B", right)) if _one_of_two(rows, left, right)],
     }
+
+
+def _method(seeds_a: int, seeds_b: int) -> str:
+    """Return how interval and p-value of the difference were worked out."""
+    if seeds_a == seeds_b == 1:
+        return ONE_RUN
+    return ONE_SIDE if 1 in (seeds_a, seeds_b) else SEEDS
+
+
+def _one_of_two(rows: np.ndarray, *sides: np.ndarray) -> bool:
+    """Return whether a side has one seed where the other has several."""
+    return len(rows) == 1 < max(map(len, sides))
 
 
 def _side(verdicts: np.ndarray) -> dict[str, Any]:
@@ -142,9 +160,9 @@ def _flipped(a: Side, b: Side, rule: str) -> list[dict[str, Any]]:
     rows = []
     for index, (key, row) in enumerate(a.tests[0].rows.items()):
         if (share_a[index] > 0.5) != (share_b[index] > 0.5):
-            read = [[test.rows[key]["verdicts"][rule]["extracted"] for test in side.tests] for side in (a, b)]
+            read = [[test.rows[key]["verdicts"][rule].get("extracted") for test in side.tests] for side in (a, b)]
             shares = {"right_in_a": float(share_a[index]), "right_in_b": float(share_b[index])}
-            rows.append({"id": key, **shares, "gold": row["gold"], "extracted_a": read[0], "extracted_b": read[1]})
+            rows.append({"id": key, **shares, "gold": row.get("gold"), "extracted_a": read[0], "extracted_b": read[1]})
     return rows
 
 
@@ -185,6 +203,8 @@ def _benchmark_lines(name: str, facts: dict[str, Any]) -> list[str]:
         f"in neither {counts['neither']:g}; same text in {facts['same_text']:.1%}"
     )
     lines += [f"  warning, not done alike: {warning}" for warning in facts["warnings"]]
+    for side in facts["seeds_unknown"]:
+        lines.append(f"  warning: {side} has one seed, whose spread is unknown: the true interval is wider, p larger")
     flipped = facts["flipped"]
     lines += [f"  {_flipped_line(row)}" for row in flipped[:SHOWN]]
     if len(flipped) > SHOWN:

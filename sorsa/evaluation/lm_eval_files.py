@@ -54,6 +54,11 @@ def task_manager(config: RunConfig, names: list[str]) -> tuple[Any, list[Any]]:
 def _read_task(config: RunConfig, names: list[str]) -> dict[str, Any]:
     """Return {name: content} of a task file; {name: path}, for lm-eval to read, where it may run code."""
     path = Path(config.test_file)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UsageError(
+            f"test_file = {str(path)!r}: lm-eval reads a task file: --test-file TASK.yaml, or --test-file '' for its "
+            f"own tasks (without the flag, test_file of configs/{config.name}.yaml is taken)"
+        )
     try:
         task = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.constructor.ConstructorError as error:
@@ -84,6 +89,10 @@ def _check_data_only(path: Path, task: dict[str, Any]) -> None:
     for key in ("include", "class", "group"):
         if key in task:
             raise UsageError(f"{path}: `{key}` is not read here; write the whole task into the file")
+    for key, kind in (("metric_list", list), ("dataset_kwargs", dict)):
+        if not isinstance(task.get(key) or kind(), kind):
+            what = "a list" if kind is list else "a mapping"
+            raise UsageError(f"{path}: `{key}` must be {what}, got {type(task[key]).__name__}")
     for metric in task.get("metric_list") or []:
         name = metric.get("metric") if isinstance(metric, dict) else metric
         if name not in _METRICS or (isinstance(metric, dict) and metric.get("hf_evaluate")):

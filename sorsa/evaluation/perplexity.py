@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
@@ -28,6 +29,7 @@ from tqdm import tqdm
 
 from sorsa.errors import UsageError
 from sorsa.evaluation.questions import read_jsonl
+from sorsa.evaluation.result_files import read_record
 from sorsa.evaluation.statistics import student_quantile
 from sorsa.evaluation.text_windows import Text, check_text, windows
 from sorsa.files import whole_file, write_json
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 NAME = "perplexity"
 LOGITS_BYTES = 256 << 20  # of FP32 logits in one batch, the largest thing in memory beside the model
+HIGHEST = math.log(sys.float_info.max)  # nats per token: exp of more is no number
 WINDOWING = "windows of `context` tokens, moved by `stride`; each token but the first window's has context - stride"
 
 
@@ -134,7 +137,7 @@ def _text_file(config: RunConfig) -> Path:
     if not config.test_file:
         raise UsageError("perplexity needs a text: --test-file FILE.txt")
     path = Path(config.test_file)
-    check_text(path)
+    check_text(path, config.name)
     return path
 
 
@@ -157,7 +160,7 @@ def _measure(
             bar.update(len(batch))
     if not sums.tokens:
         raise UsageError(f"{text.path} holds no text to predict: perplexity needs at least two tokens")
-    if not math.isfinite(sums.nll):
+    if not sums.mean < HIGHEST:  # nor where it is nan
         raise UsageError(
             "the model's likelihoods are no numbers: its training diverged, or it needs --test-precision fp32"
         )
@@ -232,9 +235,14 @@ def _exponentials(sums: Sums) -> tuple[float, list[float] | None]:
     """Return exp of the mean and of the ends of its 95% interval; one window has no interval."""
     error = sums.standard_error()
     if error is None:
-        return math.exp(sums.mean), None
+        return _exp(sums.mean), None
     reach = student_quantile(0.975, sums.windows - 1) * error
-    return math.exp(sums.mean), [math.exp(sums.mean - reach), math.exp(sums.mean + reach)]
+    return _exp(sums.mean), [_exp(sums.mean - reach), _exp(sums.mean + reach)]
+
+
+def _exp(value: float) -> float:
+    """Return exp of a value; infinity where that is too large, as of the upper end for two windows."""
+    return math.exp(value) if value < HIGHEST else math.inf
 
 
 def _print(name: str, result: dict[str, Any], folder: RunFolder) -> None:
@@ -242,16 +250,26 @@ def _print(name: str, result: dict[str, Any], folder: RunFolder) -> None:
     print(_line(name, result))
     base = f"base-{NAME}"
     for other in (NAME, f"unmerged-{NAME}") if name == base else (base,):
-        path = folder.result(other)
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if any(found.get(key) != result[key] for key in ("text", "windows", "precision")):
-            continue  # not there, or of another text, or read in another way
-        before, after = (name, other) if name == base else (other, name)
-        print(_line(other, found))
-        changed = change(*(read_rows(folder.questions(one)) for one in (before, after)))
-        if changed:
-            print(f"from {before} to {after}: times {_number(changed['factor'], changed['interval_95'])}")
+        if not folder.result(other).is_file():
+            continue
+        order = (name, other) if name == base else (other, name)
+        try:
+            _print_beside(other, result, folder, order)
+        except (UsageError, LookupError, TypeError, ValueError) as error:  # this test's own work is done and written
+            print(f"not compared with {other}: {folder.result(other)} or its rows are damaged ({error})")
     print(f"results: {folder.result(name)}")
+
+
+def _print_beside(other: str, result: dict[str, Any], folder: RunFolder, order: tuple[str, str]) -> None:
+    """Print an earlier result on the same text, and the change from the first to the second of `order`."""
+    found = read_record(folder.result(other))
+    if any(found.get(key) != result[key] for key in ("text", "windows", "precision")):
+        return  # of another text, or read in another way
+    line = _line(other, found)
+    changed = change(*(read_rows(folder.questions(one)) for one in order))
+    print(line)
+    if changed:
+        print(f"from {order[0]} to {order[1]}: times {_number(changed['factor'], changed['interval_95'])}")
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

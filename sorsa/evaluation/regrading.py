@@ -20,13 +20,16 @@ from sorsa.errors import UsageError
 from sorsa.evaluation import find_graded
 from sorsa.evaluation.benchmark import Item, Question, Verdict
 from sorsa.evaluation.completions import Completion
-from sorsa.evaluation.questions import prompts_fingerprint
+from sorsa.evaluation.questions import prompts_fingerprint, read_jsonl
+from sorsa.evaluation.result_files import read_answers, read_record
 from sorsa.evaluation.results import print_summary, question_rows, require_consent, sandbox_level, summary
 from sorsa.evaluation.terminal import gold_text, readable
 from sorsa.files import json_text, write_together
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
+
+_QUESTIONS_AND_RULE = ("test_file", "limit", "grading_rule")  # the settings that are this command's, not the test's
 
 
 def run_regrade(config: RunConfig, show_disagreements: bool) -> None:
@@ -40,11 +43,14 @@ def run_regrade(config: RunConfig, show_disagreements: bool) -> None:
     level = sandbox_level(config.allow_unsandboxed) if module.RUNS_CODE else None
     name = Subject(config, subject_kind(config)).result_name(dataset)
     test_again = f"run {folder.command('test')} --test-dataset {dataset} first"
-    before = _read_result(folder.result(name), test_again)
-    settings, answers = _read_answers(folder.completions(name), test_again)
+    if not folder.result(name).is_file():
+        raise UsageError(f"nothing to grade again: no {folder.result(name)}; {test_again}")
+    before = read_record(folder.result(name), test_again)
+    settings, answers = read_answers(folder.completions(name), test_again)
     if settings.get("fingerprint") != before.get("fingerprint"):
         raise UsageError(f"{folder.result(name)} is not of the answers in {folder.completions(name)}; {test_again}")
-    questions = module.load(_as_tested(config, before))
+    used = _as_tested(config, before)
+    questions = module.load(used)
     _check_questions(questions, answers, settings["settings"], folder.completions(name), before)
 
     begin = time.monotonic()
@@ -53,44 +59,21 @@ def run_regrade(config: RunConfig, show_disagreements: bool) -> None:
     facts = {key: environment()[key] for key in ("git", "versions", "command")}
     result = before | {
         "rule": config.grading_rule,
+        "source": used.test_file or before.get("source") or module.HUB_ID,
+        "config": before.get("config", {}) | {key: getattr(used, key) for key in _QUESTIONS_AND_RULE},
         **summary(verdicts, config.grading_rule),
         "grading_seconds": round(time.monotonic() - begin, 2),
         "sandbox": level,
         "regraded": {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), **facts},
     }
     rows = question_rows(questions, answers, verdicts, config.grading_rule)
+    golds = _changed_golds(folder.questions(name), questions)
     write_together({folder.questions(name): rows, folder.result(name): json_text(result)})
     if show_disagreements:
         print_disagreements(questions, verdicts)
     print_summary(name, result["rules"], result["graded"], config.grading_rule)
-    print(_change(before, result))
+    print(_change(before, result) + (f"; {golds} gold answers changed" if golds else ""))
     print(f"results: {folder.result(name)}")
-
-
-def _read_result(path: Path, test_again: str) -> dict[str, Any]:
-    """Return the record of the earlier test."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"nothing to grade again: no {path}; {test_again}") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error}); {test_again}") from error
-
-
-def _read_answers(path: Path, test_again: str) -> tuple[dict[str, Any], dict[str, Completion]]:
-    """Return the header of a completions file and its answers by question id."""
-    if not path.is_file():
-        raise UsageError(f"nothing to grade again: no {path}; {test_again}")
-    lines = path.read_bytes().splitlines(keepends=True)
-    try:
-        rows = [json.loads(line) for line in lines if line.endswith(b"\n")]  # a torn last line is no answer
-        header, total = rows[0], rows[0]["settings"]["questions"]
-        answers = {row["id"]: Completion(**row) for row in rows[1:]}
-    except (ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"{path} is no file of completions ({error}); {test_again}") from error
-    if len(answers) < total:
-        raise UsageError(f"{path} holds {len(answers)} of {total} answers: the test was interrupted; {test_again}")
-    return header, answers
 
 
 def _as_tested(config: RunConfig, before: dict[str, Any]) -> RunConfig:
@@ -98,6 +81,16 @@ def _as_tested(config: RunConfig, before: dict[str, Any]) -> RunConfig:
     then = before.get("config", {})
     found = {key: getattr(config, key) or then.get(key) for key in ("test_file", "limit")}
     return dataclasses.replace(config, **found)
+
+
+def _changed_golds(path: Path, questions: list[Question]) -> int:
+    """Return on how many questions the earlier rows had another gold answer; 0 where they do not tell."""
+    try:
+        before = {row.get("id"): row["gold"] for _, row in read_jsonl(path) if "gold" in row}
+    except (UsageError, TypeError):  # not there, or damaged: they are about to be written anew
+        return 0
+    now = {one.id: json.loads(json.dumps(one.gold)) for one in questions}
+    return sum(key in before and before[key] != gold for key, gold in now.items())
 
 
 def _check_questions(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sorsa.config import RunConfig
 
 
+_COUNTED = ("no_answer", "unreadable", "errors", "timeouts")  # wrong answers of another kind than a wrong value
+
+
 def run_test(config: RunConfig) -> None:
     """Test a merged run, or with `config.base` the base model; see `sorsa.evaluation.test`."""
     from sorsa.evaluation.generate import generate, settings
@@ -169,7 +172,7 @@ def print_summary(name: str, rules: dict[str, Any], graded: int, headline: str) 
         facts = rules[rule]
         low, high = (100 * bound for bound in facts["interval_95"])
         accuracy = 100 * (facts["accuracy"] or 0.0)
-        counts = ", ".join(f"{facts[key]} {key.replace('_', ' ')}" for key in ("no_answer", "errors", "timeouts"))
+        counts = ", ".join(f"{facts[key]} {key.replace('_', ' ')}" for key in _COUNTED)
         print(
             f"{name}, rule {rule}: {accuracy:.2f}% ({facts['correct']}/{graded}, "
             f"95% interval {low:.2f} to {high:.2f}; {counts})"

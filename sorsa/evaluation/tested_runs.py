@@ -7,7 +7,6 @@ seeds of one method. Everything comes from `results/`: nothing is loaded, genera
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sorsa.errors import UsageError, did_you_mean
-from sorsa.evaluation.questions import read_jsonl
+from sorsa.evaluation.result_files import read_graded_rows, read_record
 from sorsa.run_folder import RunFolder
 
 KINDS = ("merged", "base", "unmerged")
@@ -89,9 +88,11 @@ class Results:
 
     def __init__(self, word: str, run_path: Path) -> None:
         self.runs = word.split(",")
-        if len(set(self.runs)) < len(self.runs):
-            raise UsageError(f"--compare-runs {word}: a run is named twice; each seed counts once")
         self._found = {run: _results_of(run, run_path) for run in self.runs}
+        # `X`, `merged:X` and `./X` are one run
+        self.folders = {(kind, (run_path / name).resolve()) for kind, name in map(_split, self.runs)}
+        if len(self.folders) < len(self.runs):
+            raise UsageError(f"--compare-runs {word}: a run is named twice; each seed counts once")
 
     @property
     def benchmarks(self) -> list[str]:
@@ -110,17 +111,22 @@ class Results:
         tests: list[Test] = []
         for run, found in self._found.items():
             record, path = found[dataset]
-            rows = {row.get("id"): row for _, row in read_jsonl(path)}
-            if len(rows) != record.get("graded") or not all("verdicts" in row for row in rows.values()):
+            rows = read_graded_rows(path)
+            if len(rows) != record.get("graded"):
                 raise UsageError(f"{path} does not hold the {record.get('graded')} graded rows of its test; test again")
             tests.append(Test(run, record, rows))
         return Side(tuple(tests))
 
 
+def _split(run: str) -> tuple[str, str]:
+    """Return kind of model and name of a run as the user wrote it."""
+    kind, _, name = run.rpartition(":")
+    return kind or "merged", name
+
+
 def _results_of(run: str, run_path: Path) -> dict[str, tuple[dict[str, Any], Path]]:
     """Return benchmark -> (record, file of rows) of one run, for the kind of model that the word asks for."""
-    kind, _, name = run.rpartition(":")
-    kind = kind or "merged"
+    kind, name = _split(run)
     if kind not in KINDS:
         raise UsageError(f"--compare-runs {run}: {kind!r} is no kind of model.{did_you_mean(kind, KINDS)}")
     folder = RunFolder(run_path, name)
@@ -129,9 +135,12 @@ def _results_of(run: str, run_path: Path) -> dict[str, tuple[dict[str, Any], Pat
         raise UsageError(f"no run {name!r} in {run_path}.{did_you_mean(name, known)}")
     found: dict[str, tuple[dict[str, Any], Path]] = {}
     for path in sorted(folder.results.glob("*.json")):
-        record = _read_record(path)
+        record = read_record(path)
         rows = path.with_suffix(".jsonl")
         if record.get("kind", "merged") == kind and "rules" in record and rows.is_file():
+            missing = [key for key in ("dataset", "rule") if key not in record]
+            if missing:
+                raise UsageError(f"{path}: no {' and no '.join(missing)}; test again")
             found[record["dataset"]] = (record, rows)
     if not found:
         flag = {"merged": "", "base": " --base", "unmerged": " --unmerged"}[kind]
@@ -139,27 +148,25 @@ def _results_of(run: str, run_path: Path) -> dict[str, tuple[dict[str, Any], Pat
     return found
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error}); test again") from error
-    return record if isinstance(record, dict) else {}
-
-
 def choose_rule(dataset: str, tests: Sequence[Test], asked: str | None) -> str:
-    """Return the rule to compare by: the one asked for where these tests have it, else the one they share.
+    """Return the rule to compare by: the one asked for, else the headline that these tests share.
 
     Raises:
-        UsageError: None was asked for and the tests were graded by different ones.
+        UsageError: Not every row has a verdict by it, or none was asked for and the headlines differ.
     """
-    if asked and all(asked in test.record["rules"] for test in tests):
-        return asked
     rules = {test.record["rule"]: test.run for test in tests}
-    if len(rules) > 1:
+    if not asked and len(rules) > 1:
         by = ", ".join(f"{rule!r} in {run}" for rule, run in rules.items())
         raise UsageError(f"{dataset}: the headline rules differ ({by}); name one with --grading-rule")
-    return next(iter(rules))
+    rule = asked or next(iter(rules))
+    first, *rest = (set(row["verdicts"]) for test in tests for row in test.rows.values())
+    shared = sorted(first.intersection(*rest))
+    if rule not in shared:
+        raise UsageError(
+            f"{dataset}: these tests have no verdicts by the rule {rule!r}, only by {', '.join(shared) or 'none'}; "
+            "name one of them with --grading-rule, or another benchmark with --test-dataset"
+        )
+    return rule
 
 
 def check_same_questions(dataset: str, tests: Sequence[Test]) -> None:
@@ -175,10 +182,9 @@ def check_same_questions(dataset: str, tests: Sequence[Test]) -> None:
                 f"{dataset}: {first.run} answered {len(first.rows)} questions, {other.run} {len(other.rows)}, and not "
                 "the same ones: test both with the same --test-file and --limit"
             )
-        for key in ("prompt", "gold"):
+        for key, what in (("prompt", "another prompt"), ("gold", "another gold answer"), ("choices", "other choices")):
             changed = [one for one, row in first.rows.items() if row.get(key) != other.rows[one].get(key)]
             if changed:
-                what = "another prompt" if key == "prompt" else "another gold answer"
                 raise UsageError(
                     f"{dataset}: {len(changed)} questions, the first has id {changed[0]}, have {what} in {other.run} "
                     f"than in {first.run}: test both on the same file"

@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 PIECE = 1 << 20  # characters tokenised at a time: tens of MB of the tokenizer's objects
 
 
-def check_text(path: Path) -> None:
+def check_text(path: Path, name: str) -> None:
     """Read a file once to the end, in pieces.
+
+    Args:
+        path: The file.
+        name: Of the run, whose configuration may be where the path comes from.
 
     Raises:
         UsageError: It cannot be read, or is not UTF-8 text in a .txt file.
     """
     if path.suffix.lower() != ".txt":
-        raise UsageError(f"test_file = {str(path)!r}: perplexity reads plain text, the whole of one .txt file")
+        raise UsageError(
+            f"test_file = {str(path)!r}: perplexity reads plain text, the whole of one .txt file: --test-file FILE.txt "
+            f"(without it, test_file of configs/{name}.yaml is taken)"
+        )
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             while stream.read(PIECE):

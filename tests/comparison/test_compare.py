@@ -102,6 +102,15 @@ def test_the_record(bench) -> None:
     assert method["test"] == {"n": 3, "mean": pytest.approx(0.625), "sd": pytest.approx(0.125), "interval_95": interval}
 
 
+def test_the_interval_is_of_all_runs_or_none(bench) -> None:
+    bench.plan(accuracy={"test": {"0.002 42": 0.5, "0.002 43": 0.75}})
+    file = bench.write("d")
+    assert bench.compare(file, seeds=2)["methods"][0]["test"]["interval_95"] is not None
+    next(Path("out").glob("**/*seed43/results/gsm-8k.jsonl")).unlink()
+    found = bench.compare(file, seeds=2)["methods"][0]["test"]
+    assert found["n"] == 2 and found["interval_95"] is None
+
+
 def test_the_table(bench, capsys) -> None:
     bench.plan(accuracy={"validate": {"0.004": 0.75}, "test": {"0.004 42": 0.5, "0.004 43": 0.75}})
     bench.compare(bench.write("d_a", lr_grid=GRID), bench.write("d_full", peft="full", rank=None), seeds=2)

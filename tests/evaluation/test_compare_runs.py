@@ -10,7 +10,7 @@ import pytest
 
 from sorsa import cli
 from sorsa.errors import UsageError
-from sorsa.evaluation.compare_runs import SEEDS, compare_runs
+from sorsa.evaluation.compare_runs import ONE_SIDE, SEEDS, compare_runs
 from sorsa.evaluation.statistics import (
     difference_over_seeds,
     mcnemar_exact,
@@ -113,6 +113,7 @@ def test_refusals(tmp_path: Path) -> None:
     write(tmp_path, "short", B[:-1])
     write(tmp_path, "prompt", B, row={"prompt": "q"})
     write(tmp_path, "gold", B, row={"gold": "h"})
+    write(tmp_path, "choices", B, row={"choices": "c"})
     write(tmp_path, "math", B, dataset="math")
     write(tmp_path, "cut", B, graded=11)
     write(tmp_path, "broken", B)
@@ -125,6 +126,10 @@ def test_refusals(tmp_path: Path) -> None:
         ("bass:b", "b"): r"'bass' is no kind of model\. Did you mean 'base'\?",
         ("b", "b"): r"a run cannot be compared with itself",
         ("b,b", "demo_a"): r"a run is named twice",
+        ("b,./b", "demo_a"): r"a run is named twice",
+        ("merged:b", "b"): r"a run cannot be compared with itself",
+        ("b", "demo_a,./b"): r"a run cannot be compared with itself",
+        ("b", "choices"): r"have other choices in choices than in b",
         ("b", "short"): r"gsm-8k: b answered 10 questions, short 9, and not the same ones",
         ("b", "prompt"): r"gsm-8k: 10 questions, the first has id 0, have another prompt in prompt than in b",
         ("b", "gold"): r"have another gold answer in gold than in b",
@@ -142,6 +147,60 @@ def test_refusals(tmp_path: Path) -> None:
         compare_runs("b", "demo_a", tmp_path, output=tmp_path)
 
 
+def test_one_seed_against_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run, verdicts in (("a", A), ("b0", B), ("b1", "1111110111")):
+        write(tmp_path, run, verdicts)
+    found = compare_runs("a", "b0,b1", tmp_path)["benchmarks"]["gsm-8k"]
+    assert found["method"] == ONE_SIDE != SEEDS and found["seeds_unknown"] == ["A"]
+    assert "warning: A has one seed, whose spread is unknown" in capsys.readouterr().out
+    assert compare_runs("b0,b1", "a", tmp_path)["benchmarks"]["gsm-8k"]["seeds_unknown"] == ["B"]
+    assert compare_runs("a", "b0", tmp_path)["benchmarks"]["gsm-8k"]["seeds_unknown"] == []
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "message"),
+    [
+        ("[]", {}, r"b/results/gsm-8k\.json: expected a JSON object, got list; test again"),
+        ("null", {}, r"gsm-8k\.json: expected a JSON object, got NoneType"),
+        ({"rule": None}, {}, r"gsm-8k\.json: 'rule' must be of type str, got NoneType"),
+        ({"environment": None}, {}, r"gsm-8k\.json: 'environment' must be of type dict, got NoneType"),
+        ({"environment": {"versions": 5}}, {}, r"environment: 'versions' must be of type dict, got int"),
+        ({"rules": {"ours": 5}}, {}, r"rules: 'ours' must be of type dict, got int"),
+        ({}, {"verdicts": None}, r"gsm-8k\.jsonl, line 10: 'verdicts' must be of type dict, got NoneType; test again"),
+        ({}, {"verdicts": {"ours": "right"}}, r"line 10: the verdict 'ours' does not say whether it is correct"),
+        ({}, {"id": [9]}, r"gsm-8k\.jsonl, line 10: 'id' must be of type str, got list"),
+        ({}, {"completion": ...}, r"gsm-8k\.jsonl, line 10: no 'completion'; test again"),
+        ({"dataset": ...}, {}, r"gsm-8k\.json: no dataset; test again"),
+    ],
+)
+def test_damaged_files(tmp_path: Path, record: Any, row: dict[str, Any], message: str) -> None:
+    write(tmp_path, "a", A)
+    write(tmp_path, "b", B)
+    path = tmp_path / "b/results/gsm-8k.json"
+    whole = json.loads(path.read_text())
+    path.write_text(record if isinstance(record, str) else json.dumps(without(whole | record)))
+    lines = path.with_suffix(".jsonl").read_text().splitlines()
+    lines[-1] = json.dumps(without(json.loads(lines[-1]) | row))
+    path.with_suffix(".jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match=message):
+        compare_runs("a", "b", tmp_path)
+
+
+def without(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without what is marked to be left out."""
+    return {key: value for key, value in row.items() if value is not ...}
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    write(tmp_path, "a", A)
+    write(tmp_path, "b", B)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"--output .*file/x/out\.json: cannot be written \(Not a directory\)"):
+        compare_runs("a", "b", tmp_path, output=tmp_path / "file/x/out.json")
+    with pytest.raises(UsageError, match=r"cannot be written \(No such file or directory\)"):
+        compare_runs("a", "b", tmp_path, output=Path("/proc/nowhere/out.json"))
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "a", A)
     write(tmp_path, "b", B)
@@ -152,7 +211,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for more, message in (
         (["--limit", "3"], "--limit does not go with --compare-runs, only --test-dataset, --grading-rule, --run-path"),
         (["--test-dataset", "gsm8k"], "Did you mean 'gsm-8k'"),
-        (["--rule", "mine"], "'mine' is unknown"),
+        (
+            ["--rule", "mine"],
+            "gsm-8k: these tests have no verdicts by the rule 'mine', only by authors, ours; name one",
+        ),
         (["--seeds", "3"], "--seeds belongs to --compare, not to --compare-runs"),
     ):
         assert cli.main([*words, *more]) == 2

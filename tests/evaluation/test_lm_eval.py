@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sorsa import demo
+from sorsa import cli, demo
 from sorsa.errors import UsageError
 from sorsa.evaluation import lm_eval_files
 from sorsa.evaluation import test as run_benchmark
@@ -99,6 +99,11 @@ def test_merged_equals_unmerged(
     found = compare_runs("base:tiny", "tiny", Path(config().run_path), "lm-eval:hens")["benchmarks"]["lm-eval:hens"]
     assert found["questions"] == 7 and found["warnings"] == []
     assert math.isclose(found["difference"]["value"], merged["accuracy"] - base["accuracy"], abs_tol=1e-12)
+    words = ["--compare-runs", "base:tiny", "tiny", "--run-path", str(config().run_path), "--rule"]
+    capsys.readouterr()
+    assert cli.main([*words, "acc_norm"]) == 0 and "lm-eval:hens, rule acc_norm, 7 qu" in capsys.readouterr().out
+    assert cli.main([*words, "authors"]) == 2
+    assert "no verdicts by the rule 'authors', only by acc, acc_norm; name one of them" in capsys.readouterr().err
     run_benchmark(config(base=True, limit=2, valid_batch_size=1))
     assert read(config(), "base-lm-eval-hens")[0]["graded"] == 2
 
@@ -112,6 +117,13 @@ def test_rwkv6(config: Callable[..., Any]) -> None:
         found.append([row["log_likelihoods"] for row in read(config(), "base-lm-eval-hens")[1]])
     for one, other in zip(*found, strict=True):
         assert one == pytest.approx(other, abs=1e-3)
+
+
+def test_a_question_file_of_the_configuration(config: Callable[..., Any]) -> None:
+    with pytest.raises(
+        UsageError, match=r"rows.jsonl': lm-eval reads a task file: .* --test-file '' .*configs/tiny.yaml"
+    ):
+        run_benchmark(config(base=True, test_file=str(Path(config().test_file).with_name("rows.jsonl"))))
 
 
 def test_names() -> None:
@@ -139,6 +151,9 @@ def test_lm_eval_knows_the_suite(config: Callable[..., Any]) -> None:
         ("task: hens", "task: hens\ninclude: other.yaml", r"`include` is not read here"),
         ("metric: acc_norm", "metric: some/script", r"metric 'some/script' is not one of acc, acc_norm, acc_bytes"),
         ("metric: acc_norm", "metric: acc\n    hf_evaluate: true", r"metric 'acc' is not one of"),
+        ("  - metric: acc\n  - metric: acc_norm\n", "  5\n", r"`metric_list` must be a list, got int"),
+        ("  data_files: {test: rows.jsonl}", "  5", r"`dataset_kwargs` must be a mapping, got int"),
+        ("  data_files: {test: rows.jsonl}", "  [rows.jsonl]", r"`dataset_kwargs` must be a mapping, got list"),
         ("task: hens", "task: [", r"hens.yaml: not a task file"),
         ("rows.jsonl", "none.jsonl", r"cannot load hens of lm-eval: .*none\.jsonl.*; without a network"),
         ("output_type: multiple_choice", "output_type: loglikelihood", r"is of type loglikelihood, scored by acc"),

@@ -152,11 +152,81 @@ def test_a_diverged_model_is_one_line(config: Callable[..., Any], monkeypatch: p
         run_benchmark(config(base=True))
 
 
+def test_a_very_bad_model(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perplexity, "window_nll", lambda model, batch: [800.0 * fresh for _, fresh in batch])
+    with pytest.raises(UsageError, match="likelihoods are no numbers: its training diverged"):
+        run_benchmark(config(base=True))
+    sums = perplexity.Sums()
+    sums.add(10.0, 10)
+    sums.add(9000.0, 10)
+    found = perplexity.scores(sums, 20)
+    assert found["perplexity"] < math.inf and found["interval_95"] == [0.0, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("record_text", "rows_text"),
+    [
+        ("[]", None),
+        ("{", None),
+        (None, '{"window": 0, "tokens": 63}\n'),
+        (None, '{"tokens": 63, "nll": "x"}\n'),
+        (None, ""),
+    ],
+)
+def test_a_damaged_neighbour(
+    config: Callable[..., Any], capsys: pytest.CaptureFixture[str], record_text: str | None, rows_text: str | None
+) -> None:
+    run_benchmark(config(base=True, limit=2))
+    path = Path(config().run_path) / "tiny/results/base-perplexity.json"
+    if record_text is not None:
+        path.write_text(record_text)
+    if rows_text is not None:
+        path.with_suffix(".jsonl").write_text(rows_text)
+    capsys.readouterr()
+    run_benchmark(config(limit=2))
+    out = capsys.readouterr().out
+    assert "not compared with base-perplexity: " in out and "results: " in out
+    assert record(config())["windows"]["count"] == 2
+
+
+def test_a_long_text_is_no_reason_for_a_warning(config: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    from transformers import AutoTokenizer
+
+    from sorsa.data.tokenise import prompt_ids
+
+    tokenizer = AutoTokenizer.from_pretrained(config().model)
+    tokenizer.model_max_length = 8
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    logger.addHandler(caplog.handler)
+    try:
+        tokenizer(TEXT)
+        assert "longer than the specified maximum" in caplog.text  # so that the silence below says something
+        caplog.clear()
+        tokenizer.deprecation_warnings.clear()
+        prompt_ids(tokenizer, [TEXT])
+        assert caplog.text == ""
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
+def test_one_process(config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for dataset in ("perplexity", "lm-eval:piqa"):
+        with pytest.raises(UsageError, match=rf"{dataset} is tested by one process, and 2 were started: run it witho"):
+            run_benchmark(config(test_dataset=dataset, base=True))
+
+
 @pytest.mark.parametrize(
     ("fields", "content", "message"),
     [
         ({"test_file": None}, b"", r"perplexity needs a text: --test-file FILE.txt"),
-        ({"test_file": "held.jsonl"}, b"{}", r"held.jsonl': perplexity reads plain text, the whole of one .txt file"),
+        (
+            {"test_file": "held.jsonl"},
+            b"{}",
+            r"held.jsonl': perplexity reads plain text, the whole of one .txt file: --test-file FILE.txt .*tiny.yaml",
+        ),
         ({"engine": "rwkv"}, b"x", r"perplexity with engine = rwkv: only the engine hf gives likelihoods"),
         ({}, b"ab\xff", r"held.txt is not UTF-8 text"),
         ({}, b"", r"held.txt holds no text to predict"),

@@ -67,6 +67,50 @@ def test_new_verdicts_old_answers(tested: Callable[..., Any], capsys: pytest.Cap
     assert json.loads(results(tested(), "gsm-8k.json").read_text())["rule"] == "authors"
 
 
+def test_the_record_names_the_questions_used(
+    tested: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    regrade(tested())
+    assert "gold answers changed" not in capsys.readouterr().out
+    other = tmp_path / "corrected.jsonl"
+    other.write_text(Path(tested().test_file).read_text().replace("#### 7", "#### 8"))
+    regrade(tested(test_file=str(other), grading_rule="authors"))
+    record = json.loads(results(tested(), "gsm-8k.json").read_text())
+    assert record["source"] == record["config"]["test_file"] == str(other)
+    assert record["config"]["grading_rule"] == "authors" and record["config"]["limit"] is None
+    assert "; 1 gold answers changed\n" in capsys.readouterr().out
+
+
+def test_answers_of_a_version_without_ended(tested: Callable[..., Any]) -> None:
+    path = results(tested(), "gsm-8k.completions.jsonl")
+    header, *rows = map(json.loads, path.read_text().splitlines())
+    rows = [{key: value for key, value in row.items() if key != "ended"} for row in rows]
+    rows[0]["truncated"] = True
+    path.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)))
+    regrade(tested())
+    found = [json.loads(line)["ended"] for line in results(tested(), "gsm-8k.jsonl").read_text().splitlines()]
+    assert found == ["length", "", ""]
+    for key, value, message in (
+        ("completion", 5, r"completions\.jsonl, line 4: 'completion' must be of type str, got int; run python"),
+        ("id", [1], r"line 4: 'id' must be of type str, got list"),
+    ):
+        path.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows[:2], rows[2] | {key: value})))
+        with pytest.raises(UsageError, match=message):
+            regrade(tested())
+    del header["settings"]["prompts"]
+    path.write_text(json.dumps(header) + "\n")
+    with pytest.raises(UsageError, match=r"is no file of completions \(its header has no prompts\)"):
+        regrade(tested())
+    record = results(tested(), "gsm-8k.json")
+    for text, message in (
+        ("5", "expected a JSON object, got int"),
+        ('{"config": []}', "'config' must be of type dict"),
+    ):
+        record.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            regrade(tested())
+
+
 def test_opinion_stands_beside_the_rules(tested: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from sorsa.evaluation import results as module
     from sorsa.evaluation.benchmark import Verdict
@@ -149,6 +193,16 @@ def test_command_line(tested: Callable[..., Any], capsys: pytest.CaptureFixture[
     assert "test_dataset is missing" in capsys.readouterr().err
     assert cli.main([word.replace("--regrade", "--merge") for word in words] + ["--show-disagreements"]) == 2
     assert "--show-disagreements belongs to --regrade, not to --merge" in capsys.readouterr().err
+
+
+def test_the_printed_line_counts_what_could_not_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, UNREADABLE, Verdict
+    from sorsa.evaluation.results import print_summary, summary
+
+    reasons = [UNREADABLE] * 3 + [NO_ANSWER] * 2 + [ERROR]
+    verdicts = [dict.fromkeys(("ours", "authors"), Verdict(False, None, reason)) for reason in reasons]
+    print_summary("math", summary(verdicts, "ours")["rules"], 6, "ours")
+    assert capsys.readouterr().out.count("; 2 no answer, 3 unreadable, 1 errors, 0 timeouts)") == 2
 
 
 def test_shown_answers_are_one_plain_line() -> None:

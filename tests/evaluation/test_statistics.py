@@ -50,6 +50,9 @@ def test_paired_interval_published() -> None:
     assert paired_interval(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
     low, high = paired_interval(36, 12, 2, 0)  # the sides exchanged
     assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    # the same table, (18, 12, 2, 18) and (53, 0, 0, 1): ad > bc, so that the correction for continuity counts
+    assert paired_interval(18, 2, 12, 18) == pytest.approx((0.0562, 0.3290), abs=5e-5)
+    assert paired_interval(53, 0, 0, 1) == pytest.approx((-0.0729, 0.0729), abs=5e-5)
     assert paired_interval(0, 0, 0, 0) == (-1.0, 1.0)
     low, high = paired_interval(10, 0, 0, 0)
     assert -0.4 < low < 0 < high < 0.4
@@ -93,6 +96,16 @@ def test_crossed_variance_by_hand() -> None:
     half = student_quantile(0.975, df) * math.sqrt(variance)
     assert found.value == mean and found.df == pytest.approx(df)
     assert found.interval_95 == pytest.approx((max(0, mean - half), min(1, mean + half)))
+
+
+def test_seeds_more_alike_than_chance_are_no_negative_spread() -> None:
+    """Two seeds with the same mean that differ in two questions: only the spread of the questions is left."""
+    table = [[1, 0, 1, 0, 1, 1], [0, 1, 1, 0, 1, 1]]
+    per_question = np.array([0.5, 0.5, 1, 0, 1, 1])
+    half = student_quantile(0.975, 5) * per_question.std(ddof=1) / math.sqrt(6)
+    found = seeds_and_questions_interval(table)
+    mean = 4 / 6
+    assert found.df == pytest.approx(5) and found.interval_95 == pytest.approx((mean - half, min(1, mean + half)))
 
 
 def test_fall_back_on_questions() -> None:
