@@ -160,12 +160,19 @@ def final_answer(one: Item) -> str | None:
 
 
 def extract(completion: str) -> str | None:
-    r"""Return the text of the final answer: after the last `The answer is`, else `####`, else `\boxed{}`, else None."""
+    r"""Return the text of the final answer: after the last marker, else `####`, else `\boxed{}`, else None.
+
+    A `\boxed{}` behind the marker or the `####` comes first; a `####` without a number is a heading.
+    """
     after = after_marker(completion)
-    if after is not None and after.strip():
-        line = first_line(after)
-        return last_boxed(line) or line
-    return after_hashes(completion) or last_boxed(completion)
+    if after is not None:
+        return last_boxed(after) or first_line(after)
+    line = after_hashes(completion)
+    if line is None:
+        return last_boxed(completion)
+    if boxed := last_boxed(completion.rpartition("####")[2]):
+        return boxed
+    return line if number_in(line)[0] is not None else last_boxed(completion) or line
 
 
 def gold_answer(gold: str) -> str:

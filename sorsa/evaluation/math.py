@@ -17,7 +17,7 @@ from sorsa.evaluation import math_authors
 from sorsa.evaluation.answers import exact_value, plain_words, same_answer
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNREADABLE, Item, Question, Verdict
 from sorsa.evaluation.exact import OutOfBounds
-from sorsa.evaluation.extraction import after_marker, first_line, last_boxed
+from sorsa.evaluation.extraction import after_hashes, after_marker, first_line, last_boxed
 from sorsa.evaluation.latex import parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
 from sorsa.evaluation.opinions import opinions
@@ -41,6 +41,7 @@ SUBJECTS = (
 _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
 _MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
+_WORD_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf)(?![a-zA-Z])\s*")
 
 
 def load(config: RunConfig) -> list[Question]:
@@ -141,12 +142,11 @@ def final_answer(one: Item) -> str | None:
 
 
 def extract(completion: str) -> str | None:
-    r"""Return the final answer: after the last `The answer is`, else the last `\boxed{}`, else None."""
+    r"""Return the final answer: after the last marker, the last `\boxed{}` there first, else `\boxed{}`, else `####`."""
     after = after_marker(completion)
-    if after is not None and after.strip():
-        text = first_line(after)
-        return last_boxed(text) or text.split(".\n")[0]
-    return last_boxed(completion)
+    if after is not None:
+        return last_boxed(after) or first_line(after).split(".\n")[0]
+    return last_boxed(completion) or after_hashes(completion)
 
 
 def gold_answer(gold: str) -> str:
@@ -179,7 +179,7 @@ def _squeezed(text: str) -> str:
 
 def _same_words(answer: str, gold: str) -> bool:
     r"""`\text{East}` and `east`, `(B)` and B; not for formulas, where signs and brackets carry meaning."""
-    words = [re.sub(r"\\(?:text|textbf|mbox|mathrm|mathbf)\s*", "", clean(text)) for text in (answer, gold)]
+    words = [_WORD_COMMAND.sub("", clean(text)) for text in (answer, gold)]
     if not all(re.fullmatch(r"[\s{}().,'A-Za-z-]+", text) for text in words):
         return False
     left, right = (plain_words(text) for text in words)

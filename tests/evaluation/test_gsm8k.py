@@ -65,6 +65,18 @@ TABLE = [
     ("The answer is: \\mathbf{18}", GOLD, True, True),
     ("The answer is: 18k", "18000", True, False),
     ("The answer is: (18)", GOLD, True, True),
+    ("so the answer is:\n\\[\n\\boxed{18}\n\\]", GOLD, True, False),
+    ("The final answer is:\n\n$$\n18\n$$", GOLD, True, False),
+    ("The answer is:\n$\n18\n$\nfor 3 days", GOLD, True, False),
+    ("**The answer is:**\n18 eggs", GOLD, True, False),
+    ("**The answer is**: 18", GOLD, True, False),
+    ("So the answer is the value above.\n\n\\[ \\boxed{18} \\]", GOLD, True, False),
+    ("The answer is: 18\n\nThe answer is: ", GOLD, True, False),
+    ("The answer is: 18\n\nThe answer is: $", GOLD, True, False),
+    ("**Final Answer:**\n\\[\n18\n\\]", GOLD, True, False),
+    ("#### Step 1: add\n#### Step 2: done\n$\\boxed{18}$", GOLD, True, False),
+    ("$\\boxed{18}$\n#### Done", GOLD, True, False),
+    ("The answer is: \\[\n18\nand so on for 3 days", GOLD, True, True),  # cut: the display stays open
 ]
 
 

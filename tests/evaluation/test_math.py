@@ -176,6 +176,21 @@ def test_extraction() -> None:
     assert ours[3].reason == ours[4].reason == NO_ANSWER
 
 
+CHAT = [
+    "the answer is:\n\\[\n\\boxed{G}\n\\]", "The final answer is:\n\n$$\nG\n$$", "**Final Answer:**\n\\[\nG\n\\]",
+    "So the answer is the value above.\n\n\\[ \\boxed{G} \\]", "The answer is: G\n\nThe answer is: ",
+    "The answer is:\n\\(\nG\n\\)\nas 2 + 2 shows", "**The answer is**: G", "**The answer is:**\n\nG",
+    "The answer is: $G$\nThe answer is: $", "It follows.\n#### G", "The answer is:\n$$\n\\boxed{G}.\n$$\nThe end.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gold", ["5", r"\frac{3}{4}", r"\begin{pmatrix} 1 \\[2pt] 2 \end{pmatrix}", r"\$32,\!348"])
+def test_forms_of_chat(gold: str) -> None:
+    items = [Item("First 3 + 4 = 7.\n" + form.replace("G", gold), f"$\\boxed{{{gold}}}$") for form in CHAT]
+    wrong = [item.text for item, one in zip(items, math.grade_all(items), strict=True) if not one["ours"].correct]
+    assert not wrong
+
+
 def test_code_is_never_run(tmp_path: Path) -> None:
     target = tmp_path / "touched"
     for text in (f"__import__('pathlib').Path('{target}').touch()", f"open('{target}','w')"):
