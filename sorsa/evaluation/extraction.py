@@ -28,8 +28,8 @@ def after_authors_marker(text: str) -> str | None:
 def after_marker(text: str) -> str | None:
     """Return what follows the last marker that anything follows, or None; at most MAX_ANSWER characters.
 
-    A marker is `The answer is` or `Final answer:`, in any case. An answer that was cut off, or that repeats itself, ends
-    in a marker with nothing behind it: the one before counts.
+    A marker is `The answer is` or `Final answer:`, in any case. An answer that was cut off, or that repeats itself,
+    ends in a marker with nothing behind it: the one before counts.
     """
     found, start = None, -1
     for marker in _MARKER.finditer(text):

@@ -142,7 +142,7 @@ def final_answer(one: Item) -> str | None:
 
 
 def extract(completion: str) -> str | None:
-    r"""Return the final answer: after the last marker, the last `\boxed{}` there first, else `\boxed{}`, else `####`."""
+    r"""Return the final answer: after the last marker (a `\boxed{}` there first), else `\boxed{}`, else `####`."""
     after = after_marker(completion)
     if after is not None:
         return last_boxed(after) or first_line(after).split(".\n")[0]

@@ -130,6 +130,31 @@ def test_gold_without_number() -> None:
         gsm8k.item({"completion": "The answer is: 1", "gold": "unknown"})
 
 
+SEVERAL = [
+    "18, 20", "18; 19", "(18, 19)", "18 & 19", "18 19", "18 apples, 19 pears", "x = 18 or x = 3", "2 hours, 30 minutes",
+    "6 times 3", "6 plus 12", "36 divided by 2", "100 minus 20", "3 out of 4", "10% of 50", "half of 36", "twice 9",
+    "18 dozen", "18 hundred", "18x", "18\\sqrt{2}", "18(2)", "x + 18", "18~20", "< 18", "more than 18", "at least 18",
+    "$x = 18$, $y = 3$", "18 squared", "18 x", "\\le 18", "18\\frac{1}{x}", "Step 2: 18",
+]  # fmt: skip
+ONE = [
+    ("18 apples in 3 bags", 18), ("18 (eighteen)", 18), ("$18 per hour", 18), ("18 = 9 * 2", 18), ("$18 = 20 - 2$", 18),
+    ("90 minutes = 1.5 hours", Fraction(3, 2)), ("20% of 90 is 18", 18), ("18 (= 3*6)", 18), ("18^\\circ", 18),
+    ("18^{\\circ}", 18), ("18\u00bd", Fraction(37, 2)), ("$1M", 1_000_000), ("18 (3 bags of 6)", 18), ("18 m", 18),
+    ("18, since 9 + 9 = 20", 18), ("18. There are 3 bags.", 18), ("18 is the answer", 18), ("18kg", 18),
+    ("18 a day", 18),
+    ("18 eggs, which is 3 times as many", 18), ("x is -18", -18), ("\\[ 18 \\]", 18), ("18 times a week", 18),
+    ("x = 5 + 13 = 18 apples", 18),
+]  # fmt: skip
+
+
+def test_several_numbers_or_a_formula_state_none() -> None:
+    assert not [text for text in SEVERAL if gsm8k.number_in(text)[0] is not None]
+
+
+def test_one_number_with_words() -> None:
+    assert not [(text, gsm8k.number_in(text)) for text, value in ONE if gsm8k.number_in(text)[0] != value]
+
+
 JUNK = [
     "9" * 1_000_000, "The answer is: " * 60_000, "1," * 200_000, "\\boxed{" * 50_000, "\0", "9**9**9**9", "\ud800" * 9,
     "\\frac{" + " " * 1900 + "1}{" + " " * 2000, "\\frac{" + " " * 999_000, "- " * 500_000, "the " * 250_000,
