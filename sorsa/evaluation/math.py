@@ -18,7 +18,7 @@ from sorsa.evaluation.answers import exact_value, plain_words, same_answer
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNREADABLE, Item, Question, Verdict
 from sorsa.evaluation.exact import OutOfBounds
 from sorsa.evaluation.extraction import after_hashes, after_marker, first_line, last_boxed
-from sorsa.evaluation.latex import parse
+from sorsa.evaluation.latex import Node, parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
 from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
@@ -42,6 +42,9 @@ _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "ans
 _MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 _WORD_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf)(?![a-zA-Z])\s*")
+
+_CHOOSE = re.compile(r"\{([^{}\\]*)\\choose(?![a-zA-Z])([^{}]*)\}")
+_INVERSE = re.compile(r"\\(sin|cos|tan)\s*\^\s*\{\s*-\s*1\s*\}")
 
 
 def load(config: RunConfig) -> list[Question]:
@@ -128,12 +131,16 @@ def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     if _squeezed(answer) == _squeezed(gold) or _same_words(answer, gold):
         return Verdict(True, shown, EQUAL)
     try:
-        left = parse(answer)
-        right = parse(gold)
-        correct = same_answer(left, right, worker) or _percent(answer, gold)
+        correct = same_answer(_read(answer), _read(gold), worker) or _percent(answer, gold)
     except (Unreadable, OutOfBounds, ValueError):
         return Verdict(False, shown, UNREADABLE)
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def _read(text: str) -> Node:
+    r"""Parse an answer, with two spellings that the parser shared with the authors' rule does not know."""
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    return parse(_INVERSE.sub(r"\\arc\1 ", text))
 
 
 def final_answer(one: Item) -> str | None:
