@@ -5,7 +5,8 @@ r"""The graders on real data: gold answers against themselves, against rewriting
 
 gsm8k: columns question, answer. math: columns problem, solution, answer. A false negative is a rewriting of the gold
 answer (grader_rewritings.py) that a rule calls wrong; a false positive is another question's answer, or a near miss
-(grader_near_misses.py), that it calls right. The report lists each, and each disagreement with math-verify where that is installed.
+(grader_near_misses.py), that it calls right. The report lists each, and each disagreement with math-verify where it is
+installed.
 """
 
 from __future__ import annotations

@@ -60,6 +60,9 @@ _SAYS_MORE = re.compile(
 )
 _REASON = re.compile(r"(?<=\w)\W{0,3}\s(?:because|since|which|where|who)\b", re.IGNORECASE)
 _SIDES = re.compile(r"=|\u2248|\bis\b|\bequals\b")
+_REJECTED = re.compile(r"\b(?:is|are)\s+(?:not|wrong|incorrect|false)\b|\bisn't\b", re.IGNORECASE)
+_UNSOLVED = re.compile(r"\d\s*[nxyz]\s*$")  # before `=` in `2x = 18`
+_CONVERSION = re.compile(r"\s*\d[\d.,/]*\s+[a-zA-Z]{2,}\s*")  # each side of `90 minutes = 1.5 hours`
 _DIGIT = re.compile(r"\d")
 _OTHER_NAME = re.compile(r"(?:[,;&]|\bor\b|\band\b)[\s$]*[a-zA-Z]\s*$")  # before `=` in `x = 18 or x = 3`
 _PERCENT = re.compile(r"\s*(?:\\?%|percent\b)", re.IGNORECASE)
@@ -165,6 +168,9 @@ def grade_ours(one: Item) -> Verdict:
     correct = value == gold
     if not correct and gold is not None and percent != gold_percent:  # `50%` is both 50 (percent) and 0.5
         correct = value / 100 == gold if percent else value == gold / 100
+    sides = text.split("=")
+    if not correct and len(sides) > 1 and all(_CONVERSION.fullmatch(side) for side in sides):
+        correct = gold in [number_in(side)[0] for side in sides]  # one quantity in two units, either of them asked for
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
 
 
@@ -207,6 +213,8 @@ def number_in(text: str) -> tuple[Fraction | None, bool]:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     sides = _SIDES.split(_REASON.split(text, maxsplit=1)[0])
+    if _REJECTED.search(text) or any(_UNSOLVED.search(side) for side in sides[:-1]):
+        return None, False
     if any((name := _OTHER_NAME.search(side)) and _DIGIT.search(side, 0, name.start()) for side in sides[:-1]):
         return None, False
     # `3 x 6 = 18`, and `18 = 3 x 6`: the last side that is worked out

@@ -76,6 +76,9 @@ TABLE = [
     ("**Final Answer:**\n\\[\n18\n\\]", GOLD, True, False),
     ("#### Step 1: add\n#### Step 2: done\n$\\boxed{18}$", GOLD, True, False),
     ("$\\boxed{18}$\n#### Done", GOLD, True, False),
+    ("The answer is: 18 minutes = 0.3 hours", GOLD, True, True),
+    ("The answer is: 0.3 hours = 18 minutes", GOLD, True, False),
+    ("The answer is: 18 = 3 * 7 = 21", GOLD, False, True),
     ("The answer is: \\[\n18\nand so on for 3 days", GOLD, True, True),  # cut: the display stays open
 ]
 
@@ -135,6 +138,7 @@ SEVERAL = [
     "6 times 3", "6 plus 12", "36 divided by 2", "100 minus 20", "3 out of 4", "10% of 50", "half of 36", "twice 9",
     "18 dozen", "18 hundred", "18x", "18\\sqrt{2}", "18(2)", "x + 18", "18~20", "< 18", "more than 18", "at least 18",
     "$x = 18$, $y = 3$", "18 squared", "18 x", "\\le 18", "18\\frac{1}{x}", "Step 2: 18",
+    "18 \\text{ is wrong}", "18 is not right", "18x = 18",
 ]  # fmt: skip
 ONE = [
     ("18 apples in 3 bags", 18), ("18 (eighteen)", 18), ("$18 per hour", 18), ("18 = 9 * 2", 18), ("$18 = 20 - 2$", 18),
