@@ -215,6 +215,8 @@ def _same_relation(a: Node, b: Node, worker: SymbolicWorker) -> bool:
     if a[1] == ["="] and b[1] == ["="]:
         if _is_label(a) and _is_label(b):
             return False  # x = 5 and y = 5 both name a value; as equations they would differ too
+        if not all(_is_expression(side) for node in (a, b) for side in node[2]):
+            return False
         left, right = (["add", n[2][0], ["neg", n[2][1]]] for n in (a, b))
         return worker.compare("equation", left, right)
     mirrored = [_MIRROR.get(operator, operator) for operator in reversed(a[1])]

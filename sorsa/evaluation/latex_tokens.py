@@ -46,8 +46,8 @@ UNITS = _words(
     "second days day years year weeks week percent pounds radians people ways"
 )
 NO_UNITS = _words(  # words that change what stands before them
-    "minus plus times over divided multiplied squared cubed hundred hundreds thousand thousands dozen dozens "
-    "half twice not is isn't wrong base mod modulo more less than"
+    "minus plus over divided multiplied hundred hundreds thousand thousands dozen dozens half twice "
+    "not is isn't wrong base mod modulo more less than"
 )
 _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z]))|~"
@@ -228,7 +228,10 @@ class Cursor:
         token = self.peek()
         if token is None or token[0] != "text" or token[1].lower() in ("or", "and"):
             return False
-        if not NO_UNITS.isdisjoint(token[1].lower().split()):
+        words, before = token[1].lower().split(), self.peek(-1)
+        squared = words[:1] in (["squared"], ["cubed"]) and before[0] != "text"  # `5 squared`, not `5 units squared`
+        times = words[:1] == ["times"] and self.peek(1) is not None  # `5 times 2`, not `5 times`
+        if squared or times or not NO_UNITS.isdisjoint(words):
             raise Unreadable(f"no unit: {token[1][:20]!r}")
         self.at += 1
         return True
