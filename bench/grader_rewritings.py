@@ -1,4 +1,4 @@
-r"""Other ways to write a gold answer that mean the same, and near misses that do not; used by graders.py.
+r"""Other ways to write a gold answer that mean the same; used by graders.py.
 
 Each function takes the gold answer and yields (kind, text of the final answer); only rewritings that apply are given.
 `whole:` kinds are complete endings of a completion, the others follow `The answer is: `.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 Pairs = Iterator[tuple[str, str]]
-_THOUSANDS = re.compile(r"\d,\s*(?:\\!)?\s*\d{3}(?!\d)")
+THOUSANDS = re.compile(r"\d,\s*(?:\\!)?\s*\d{3}(?!\d)")
 _TEXT = ("\\text", "\\mbox", "\\mathrm")
 
 
@@ -32,6 +32,18 @@ def wrappings(gold: str) -> Pairs:
     yield "whole: boxed only", f"Hence the result is $\\boxed{{{gold}}}$."
     yield "whole: final", f"The final answer is ${gold}$. I hope it is correct."
     yield "whole: markdown", f"**The answer is:** ${gold}$"
+    yield from _chat(gold)
+
+
+def _chat(gold: str) -> Pairs:
+    """How models that are made for conversation end, and answers cut off or repeated."""
+    yield "whole: display of a box", f"Therefore, the answer is:\n\\[\n\\boxed{{{gold}}}\n\\]"
+    yield "whole: display in dollars", f"The final answer is:\n\n$$\n{gold}\n$$"
+    yield "whole: box after words", f"So the answer is the value above.\n\n\\[ \\boxed{{{gold}}} \\]"
+    yield "whole: empty last marker", f"The answer is: {gold}\n\nThe answer is: "
+    yield "whole: heading", f"**Final Answer:**\n\\[\n{gold}\n\\]"
+    yield "whole: bold marker", f"**The answer is**: ${gold}$"
+    yield "whole: headings and a box", f"#### Step 1: add\n#### Step 2: done\n$\\boxed{{{gold}}}$"
 
 
 def gsm8k(gold: str) -> Pairs:
@@ -51,6 +63,9 @@ def gsm8k(gold: str) -> Pairs:
     yield "label", f"x = {number}"
     yield "approximately", f"approximately {number}"
     yield "total", f"{number} in total"
+    yield "other number after", f"{number} apples in 3 bags"
+    yield "formula after", f"{number} = {number + 2} - 2"
+    yield "since", f"{number}, since there are 3 bags"
     yield "rate", f"{number} dollars per hour for 3 hours"
     yield "parenthesis", f"{number} (that is, {number} apples)"
     yield "bracketed", f"({number})"
@@ -129,7 +144,7 @@ def _notation(gold: str) -> Pairs:
     if not words:
         yield from _changed("wide", gold, re.sub(r"(?<![\\{(\[^_,&]) ?([+=]) ?", r"  \1  ", gold))
         yield from _changed("tight", gold, re.sub(r"(?<![a-zA-Z\\]) +| +(?![a-zA-Z ])", "", gold))
-    if re.fullmatch(r"[^,]*", gold) is None and not _THOUSANDS.search(gold):
+    if re.fullmatch(r"[^,]*", gold) is None and not THOUSANDS.search(gold):
         yield from _changed("comma spaces", gold, re.sub(r",\s*", ",  ", gold))
         yield from _changed("comma tight", gold, re.sub(r",\s+(?![a-zA-Z])", ",", gold))
 
@@ -158,7 +173,7 @@ def _commands(gold: str) -> Pairs:
 
 
 def _numbers(gold: str) -> Pairs:
-    value, short = _value(gold), re.fullmatch(r"-?\d{1,3}|-?\d{5,}|-?\d{4}", gold)
+    value, short = value_of(gold), re.fullmatch(r"-?\d{1,3}|-?\d{5,}|-?\d{4}", gold)
     if value is None:
         return
     yield "label", f"$x = {gold}$"
@@ -191,7 +206,7 @@ def _numbers(gold: str) -> Pairs:
             yield "decimal", f"{sign}{over * 10**9 // under / 10**9:.12g}"
 
 
-def _value(gold: str) -> Fraction | None:
+def value_of(gold: str) -> Fraction | None:
     """The value of a plain integer, decimal or fraction; None for all else."""
     text = gold.replace(",\\!", "").replace(" ", "")
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+", text):
@@ -206,7 +221,7 @@ def _value(gold: str) -> Fraction | None:
 def _collections(gold: str) -> Pairs:
     items = re.split(r",\s*", gold)
     bare = re.sub(r"\\(?:frac|sqrt|text)\{[^{}]*\}(?:\{[^{}]*\})?", "", gold)
-    if len(items) > 1 and not re.search(r"[()\[\]{}]", bare) and not _THOUSANDS.search(gold):
+    if len(items) > 1 and not re.search(r"[()\[\]{}]", bare) and not THOUSANDS.search(gold):
         yield "order", ", ".join(reversed(items))
         yield "and", f"{', '.join(items[:-1])} and {items[-1]}"
         yield "oxford", f"{', '.join(items[:-1])}, and {items[-1]}"
@@ -242,45 +257,3 @@ def _signs_and_units(gold: str) -> Pairs:
         yield "lower case", f"\\text{{{word[1].lower()}}}"
     elif re.fullmatch(r"[A-Z][a-z]{3,}", gold):
         yield "text added", f"\\text{{{gold}}}"
-
-
-def gsm8k_near_misses(gold: str) -> Pairs:
-    """Answers one slip away from a whole number, none of which states it."""
-    number = int(gold.replace(",", ""))
-    yield from near_misses(gold)
-    yield "half more", f"{number}.5"
-    yield "and a half", f"{number} and a half"
-    yield "range", f"{number} to {number + 2}"
-    yield "choice", f"{number} or {number + 1}"
-    yield "two values", f"{number} apples and {abs(number) + 5} oranges"
-    yield "expression", f"{number} + 5"
-    yield "formula", f"{number} + x"
-    yield "root", f"\\sqrt{{{number * number + 1}}}"
-    yield "square", f"{number}^2"
-    yield "thousand", f"{number} thousand" if number else "1 thousand"
-    yield "time", f"{abs(number)} hours 30 minutes"
-    yield "continued", f"{number} * 3 = {3 * number + 1}"
-
-
-def near_misses(gold: str) -> Pairs:
-    """Answers one slip away from the gold one, none of which means the same."""
-    if digit := list(re.finditer(r"(?<![\d.,\\])\d+(?![\d.]|,\d{3})", gold)):
-        last = digit[-1]
-        yield "plus one", gold[: last.start()] + str(int(last.group()) + 1) + gold[last.end() :]
-    value = _value(gold)
-    if value:
-        yield "sign", gold[1:] if gold.startswith("-") else f"-{gold}"
-        yield "ten times", str(10 * value) if value.denominator == 1 else f"{10 * value}"
-        yield "almost", f"{float(value) * 1.00001:.12f}"
-        yield "inverse", f"{value.denominator}/{value.numerator}" if abs(value) != 1 else "0"
-        yield "other unknown", f"\\frac{{{gold}}}{{x}}"
-    if point := re.fullmatch(r"(\\left)?\( *([^,()]+), *([^,()]+?) *(\\right)?\)", gold):
-        if point[2].strip() != point[3].strip():
-            yield "swapped", f"({point[3]}, {point[2]})"
-        yield "other brackets", f"[{point[2]}, {point[3]}]"
-    if interval := re.fullmatch(r"\[([^,()\[\]]+),([^,()\[\]]+)\]", gold):
-        yield "open", f"({interval[1]},{interval[2]})"
-    items = gold.split(",")
-    if len(items) > 1 and not re.search(r"[()\[\]{}]", gold) and not _THOUSANDS.search(gold):
-        yield "one missing", ",".join(items[1:])
-        yield "one more", f"{gold},77"

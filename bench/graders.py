@@ -4,8 +4,9 @@ r"""The graders on real data: gold answers against themselves, against rewriting
     python bench/graders.py --fuzz 200                     # hostile texts, a fixed seed: worst time and memory
 
 gsm8k: columns question, answer. math: columns problem, solution, answer. A false negative is a rewriting of the gold
-answer (grader_rewritings.py) that a rule calls wrong; a false positive is another question's answer, or a near miss,
-that it calls right. The report lists each, and each disagreement with math-verify where that is installed.
+answer (grader_rewritings.py) that a rule calls wrong; a false positive is another question's answer, or a near miss
+(grader_near_misses.py), that it calls right. The report lists each, and each disagreement with math-verify where it is
+installed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import grader_near_misses as near_misses
 import grader_rewritings as rewritings
 from grader_fuzz import fuzz
 from tqdm import tqdm
@@ -141,11 +143,11 @@ def main() -> None:
     if arguments.gsm8k:
         golds = [json.loads(line)["answer"] for line in arguments.gsm8k.open(encoding="utf-8")][: arguments.limit]
         answers = [gold.split("####")[1].strip() for gold in golds]
-        audit("gsm8k", gsm8k, list(cases(answers, golds, rewritings.gsm8k, rewritings.gsm8k_near_misses)), report)
+        audit("gsm8k", gsm8k, list(cases(answers, golds, rewritings.gsm8k, near_misses.gsm8k)), report)
     if arguments.math:
         rows = [json.loads(line) for line in arguments.math.open(encoding="utf-8")][: arguments.limit]
         answers, golds = [row["answer"] for row in rows], [row["solution"] for row in rows]
-        audit("math", math, list(cases(answers, golds, rewritings.math, rewritings.near_misses)), report)
+        audit("math", math, list(cases(answers, golds, rewritings.math, near_misses.math)), report)
     if arguments.fuzz is not None:
         fuzz(arguments.fuzz)
     (arguments.report.write_text if arguments.report else sys.stdout.write)("\n".join(report) + "\n")

@@ -35,6 +35,8 @@ def same_answer(answer: Node, gold: Node, worker: SymbolicWorker) -> bool:
     Raises:
         SymbolicTimeout, SymbolicError, OutOfBounds: The comparison could not be made.
     """
+    if gold[0] not in ("rel", "list", "set"):
+        answer = _worked_out(answer)
     answer, gold = (_without_label(node, _NO_LABEL) if node[:2] == ["rel", ["in"]] else node for node in (answer, gold))
     return _same(_normal(answer, gold), _normal(gold, answer), worker)
 
@@ -49,7 +51,10 @@ def _normal(node: Node, other: Node) -> Node:
         parts = [_interval(part) if part[0] == "rel" else part for part in node[1]]
         node = ["union", parts] if all(parts) else node
     if node[0] in ("list", "set"):
-        return [node[0], [value for part in node[1] for value in _signs(_without_label(part, _NO_LABEL))]]
+        names = [_names(node), _names(other)]  # `x=1, y=2` is not `x=2, y=1`, but `x=1 or x=2` is just `1, 2`
+        drop = not all(names) or (names[0] == names[1] and len(names[0]) == 1)
+        parts = [_without_label(part, _NO_LABEL) if drop or part[:2] != ["rel", ["="]] else part for part in node[1]]
+        return [node[0], [value for part in parts for value in _signs(part)]]
     values = _signs(node)
     return values[0] if len(values) == 1 else ["list", values]
 
@@ -65,6 +70,40 @@ def _without_label(node: Node, other: Node) -> Node:
     (operator,), (left, right) = node[1], node[2]
     labelled = other[0] == "rel" and other[1] == [operator]
     return right if operator in ("=", "in") and _is_name(left) and not labelled else node
+
+
+def _names(node: Node) -> list[Node]:
+    """Return the different names that the parts of a list carry."""
+    if node[0] not in ("list", "set"):
+        return []
+    found = [part[2][0] for part in node[1] if part[:2] == ["rel", ["="]] and _is_name(part[2][0])]
+    return [name for index, name in enumerate(found) if name not in found[:index]]
+
+
+def _worked_out(node: Node) -> Node:
+    r"""Return the value of `m + n = 5`, `f(2) = 5`, `\sin x = 1/2`; any other node is returned as it is.
+
+    An equation for one unknown, such as `2x = 5`, names no value, and sides with different values are no chain.
+    """
+    if node[0] != "rel" or set(node[1]) != {"="}:
+        return node
+    *sides, last = node[2]
+    values = {value for side in node[2] if (value := exact_value(side)) is not None}
+    if _symbols(last) or not _is_expression(last) or len(values) > 1:
+        return node
+    return node if any(_is_equation_side(side) for side in sides) else last
+
+
+def _is_equation_side(node: Node) -> bool:
+    """Tell whether a side is arithmetic of one unknown, as in `2x` and `x^2 - 1`; `f(2)` is not."""
+    applied = node[0] == "mul" and node[1][0] == "sym" and not _symbols(node[2])
+    return len(_symbols(node)) == 1 and node[0] in _ARITHMETIC and not applied
+
+
+def _symbols(node: Node) -> set[str]:
+    if node[0] == "sym":
+        return {node[1]}
+    return set().union(*(_symbols(child) for child in node if isinstance(child, list) and child))
 
 
 def _chain(sides: list[Node]) -> Node | None:
@@ -137,7 +176,11 @@ def _same(a: Node, b: Node, worker: SymbolicWorker) -> bool:
     if kinds == {"group"}:
         return (a[1], a[3]) == (b[1], b[3]) and _in_order(a[2], b[2], worker)
     if kinds == {"matrix"}:
-        return len(a[1]) == len(b[1]) and all(_in_order(x, y, worker) for x, y in zip(a[1], b[1], strict=True))
+        return (
+            a[2] == b[2]
+            and len(a[1]) == len(b[1])
+            and all(_in_order(x, y, worker) for x, y in zip(a[1], b[1], strict=True))
+        )
     if kinds == {"rel"}:
         return _same_relation(a, b, worker)
     if kinds == {"base"}:
@@ -172,6 +215,8 @@ def _same_relation(a: Node, b: Node, worker: SymbolicWorker) -> bool:
     if a[1] == ["="] and b[1] == ["="]:
         if _is_label(a) and _is_label(b):
             return False  # x = 5 and y = 5 both name a value; as equations they would differ too
+        if not all(_is_expression(side) for node in (a, b) for side in node[2]):
+            return False
         left, right = (["add", n[2][0], ["neg", n[2][1]]] for n in (a, b))
         return worker.compare("equation", left, right)
     mirrored = [_MIRROR.get(operator, operator) for operator in reversed(a[1])]

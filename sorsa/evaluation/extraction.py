@@ -6,8 +6,11 @@ import collections
 import re
 
 AUTHORS_MARKER = "The answer is: "  # exactly what MetaMathQA teaches; the authors' release splits at it
-_MARKER = re.compile(r"the\s+(?:final\s+)?answer\s+is\s*:?", re.IGNORECASE)
+_MARKER = re.compile(r"the\s+(?:final\s+)?answer\s+is[\s*]*:?|final\s+answer[\s*]*:", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
+_OPENERS, _CLOSERS = ("{", "\\begin", "\\[", "\\("), ("}", "\\end", "\\]", "\\)")
+_NESTING = re.compile(r"\\\\|\\\$|\\begin|\\end|\\[\[\]()]|\$\$|[{}]")  # `\\[2pt]` and `\$` open nothing
+_FRAME = " \t\r\n*_$:`\\[](){}"  # a line of nothing else states no answer yet
 MAX_ANSWER = 20_000  # characters looked at after a marker; no real answer is near this long
 
 
@@ -23,9 +26,19 @@ def after_authors_marker(text: str) -> str | None:
 
 
 def after_marker(text: str) -> str | None:
-    """Return what follows the last `The answer is` (any case, colon or not), or None; at most MAX_ANSWER characters."""
-    last = _last(_MARKER, text)
-    return None if last is None else text[last.end() : last.end() + MAX_ANSWER]
+    """Return what follows the last marker that anything follows, or None; at most MAX_ANSWER characters.
+
+    A marker is `The answer is` or `Final answer:`, in any case. An answer that was cut off, or that repeats itself,
+    ends in a marker with nothing behind it: the one before counts.
+    """
+    found, start = None, -1
+    for marker in _MARKER.finditer(text):
+        if start >= 0 and text[start : marker.start()].strip(_FRAME):
+            found = text[start : marker.start()]
+        start = marker.end()
+    if start >= 0 and text[start:].strip(_FRAME):
+        found = text[start:]
+    return None if found is None else found[:MAX_ANSWER]
 
 
 def after_hashes(text: str) -> str | None:
@@ -61,13 +74,26 @@ def last_boxed(text: str) -> str | None:
 
 
 def first_line(text: str) -> str:
-    r"""Return the first non-empty line, going on while a brace or a `\begin` is open (a matrix may span lines)."""
-    kept: list[str] = []
-    depth = 0
-    for line in text.strip().split("\n"):
-        kept.append(line)
-        depth += line.count("{") - line.count("}") + line.count("\\begin") - line.count("\\end")
-        if depth <= 0:
-            break
-    # an answer that never closes its brace is cut at its first line, not swallowed with all that follows
-    return "\n".join(kept).strip() if depth <= 0 else kept[0].strip()
+    """Return the line that states the answer, see `statement`; one that stays open is cut at its first line."""
+    return text[: statement(text)[0]].strip()
+
+
+def statement(text: str, start: int = 0) -> tuple[int, bool]:
+    r"""Return the end of the first line that is more than a frame, and whether everything opened in it is closed.
+
+    It goes on while a brace, a `\begin`, or the display of a formula (`\[`, `\(`, `$$`) is open. Where one stays open,
+    the end is that of the first such line, lest all that follows is swallowed.
+    """
+    depth, dollars, first, position = 0, False, None, start
+    while position < len(text):
+        newline = text.find("\n", position)
+        end = len(text) if newline < 0 else newline + 1
+        line, position = text[position:end], end
+        for mark in _NESTING.findall(line):
+            depth += (mark in _OPENERS) - (mark in _CLOSERS)
+            dollars ^= mark == "$$"
+        if first is None and line.strip(_FRAME):
+            first = end
+        if first is not None and depth <= 0 and not dollars:
+            return end, True
+    return len(text) if first is None else first, False

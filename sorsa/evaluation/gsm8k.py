@@ -39,26 +39,43 @@ _NUMBER = re.compile(
     r"(?:[eE](?P<exp>[-+]?\d+)(?!\w)|\s*(?:\\times|\\cdot|[×x*])\s*10\s*(?:\^|\*\*)\s*\{?(?P<exp10>[-+]?\d+)\}?)?"
 )
 # After the number: an operator with an operand means an expression never worked out; `1,5`, `2:30` and `3 or 4` do not
-# say one number.
+# say one number, and neither does any further number (_SAYS_MORE cuts what may hold one).
 _UNFINISHED = re.compile(
-    r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s*[-+*^]\s*[b-hj-z]\b|\s*\\pi"
+    r"\s*(?:\*\*|[-+*/^×÷]|\\times|\\cdot|\\div|x\s)\s*[\d(\\]|[.,:]\d|\s*\^|\s*[-+*^]\s*[b-hj-z]\b|\s*\\(?:pi|sqrt|frac)"
     r"|\s+and\s+(?:a|one|two|three)\s+(?:half|third|quarter|fourth|fifth|tenth)"
-    r"|\s+(?:\(?or|and|to)\s+-?\d|\s+[a-z]+\s+and\s+\d"
-    r"|\s*(?:hours?|hrs?|minutes?|mins?|days?|weeks?|months?|years?|feet|ft|pounds?|dollars)\s+\d",
+    r"|[abnp-z](?![a-z])|\s+[nxyz](?![a-z])|\s*\(\s*-?[\d.,]+\s*\)"
+    r"|\s*(?:dozens?|hundreds?|squared|cubed|plus|minus|divided|multiplied|half|halves|thirds|quarters)\b",
     re.IGNORECASE,
 )
-_UNREAD = re.compile(
+_UNREAD = re.compile(  # before it
     r"\\(?:[dtc]?frac|sqrt|[dt]?binom|log|ln|sin|cos|tan)(?![a-z])|\bsqrt\b|\b[a-z]\s*[-+*/^]\s*$"
-)  # before it
+    r"|\b(?:half|third|quarter|twice|thrice|double|triple)\b(?:\s+(?:of|the|as))*\W*$"
+    r"|(?:[<>\u2264\u2265]|\\[lg](?:eq?|t)|\b(?:more|less|fewer|greater)\s+than|\bat\s+(?:least|most)|\bup\s+to)\s*$",
+    re.IGNORECASE,
+)
+_ONE_LETTER = re.compile(r"(?<![a-zA-Z])[a-zA-Z]\s*$")  # `x - 18`: the sign is an operator
+# Words after which other numbers may stand: `18 apples in 3 bags`, `18 dollars for 3 days`
+_SAYS_MORE = re.compile(
+    r"[.!?](?=\s|$)|\n|\s\(|\s(?:in|for|per|each|every|after|at|when|if|as|from|during|on)\b", re.IGNORECASE
+)
+_REASON = re.compile(r"(?<=\w)\W{0,3}\s(?:because|since|which|where|who)\b", re.IGNORECASE)
+_SIDES = re.compile(r"=|\u2248|\bis\b|\bequals\b")
+_REJECTED = re.compile(r"\b(?:is|are)\s+(?:not|wrong|incorrect|false)\b|\bisn't\b", re.IGNORECASE)
+_UNSOLVED = re.compile(r"\d\s*[nxyz]\s*$")  # before `=` in `2x = 18`
+_CONVERSION = re.compile(r"\s*\d[\d.,/]*\s+[a-zA-Z]{2,}\s*")  # each side of `90 minutes = 1.5 hours`
+_DIGIT = re.compile(r"\d")
+_OTHER_NAME = re.compile(r"(?:[,;&]|\bor\b|\band\b)[\s$]*[a-zA-Z]\s*$")  # before `=` in `x = 18 or x = 3`
 _PERCENT = re.compile(r"\s*(?:\\?%|percent\b)", re.IGNORECASE)
-_SCALES = {"k": 10**3, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALE = re.compile(r"(k)\b|\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
+_SCALES = {"k": 10**3, "thousand": 10**3, "m": 10**6, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(r"(k|(?-i:M))\b|\s*(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-\d.,][-\d.,\s]*)\}|(\d))\s*(?:\{\s*([\d.,][\d.,\s]*)\}|(\d))")
 _REWRITES = [
     (
         re.compile(r"\{,\}|,?\\[!,]|\\ |[\u00a0\u2009\u202f]"),
         lambda m: "," if "," in m[0][:2] and m[0] != "\\," else "",
     ),
+    (re.compile(r"\^\s*(?:\{\s*)?\\circ\s*\}?|\u00b0"), " degrees "),
+    (re.compile("\u00bd"), " 1/2 "),
     (re.compile(r"[\u2212\u2012\u2013]"), "-"),
     (re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|boxed|left|right)(?![a-zA-Z])"), ""),
     (re.compile(r"\\?\$|[\u20ac\u00a3\u00a5]"), ""),
@@ -151,6 +168,9 @@ def grade_ours(one: Item) -> Verdict:
     correct = value == gold
     if not correct and gold is not None and percent != gold_percent:  # `50%` is both 50 (percent) and 0.5
         correct = value / 100 == gold if percent else value == gold / 100
+    sides = text.split("=")
+    if not correct and len(sides) > 1 and all(_CONVERSION.fullmatch(side) for side in sides):
+        correct = gold in [number_in(side)[0] for side in sides]  # one quantity in two units, either of them asked for
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
 
 
@@ -160,12 +180,19 @@ def final_answer(one: Item) -> str | None:
 
 
 def extract(completion: str) -> str | None:
-    r"""Return the text of the final answer: after the last `The answer is`, else `####`, else `\boxed{}`, else None."""
+    r"""Return the text of the final answer: after the last marker, else `####`, else `\boxed{}`, else None.
+
+    A `\boxed{}` behind the marker or the `####` comes first; a `####` without a number is a heading.
+    """
     after = after_marker(completion)
-    if after is not None and after.strip():
-        line = first_line(after)
-        return last_boxed(line) or line
-    return after_hashes(completion) or last_boxed(completion)
+    if after is not None:
+        return last_boxed(after) or first_line(after)
+    line = after_hashes(completion)
+    if line is None:
+        return last_boxed(completion)
+    if boxed := last_boxed(completion.rpartition("####")[2]):
+        return boxed
+    return line if number_in(line)[0] is not None else last_boxed(completion) or line
 
 
 def gold_answer(gold: str) -> str:
@@ -185,12 +212,25 @@ def number_in(text: str) -> tuple[Fraction | None, bool]:
     text = text[: 2 * MAX_DIGITS].strip().strip("*_ ")
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = re.split(r"[=\u2248]", text)[-1]
+    sides = _SIDES.split(_REASON.split(text, maxsplit=1)[0])
+    if _REJECTED.search(text) or any(_UNSOLVED.search(side) for side in sides[:-1]):
+        return None, False
+    if any((name := _OTHER_NAME.search(side)) and _DIGIT.search(side, 0, name.start()) for side in sides[:-1]):
+        return None, False
+    # `3 x 6 = 18`, and `18 = 3 x 6`: the last side that is worked out
+    return next((found for side in reversed(sides) if (found := _side(side))[0] is not None), (None, False))
+
+
+def _side(text: str) -> tuple[Fraction | None, bool]:
+    """Return the one number in a text without sign of equality, and whether a percent sign follows it."""
     match = _NUMBER.search(text)
     if not match:
         return None, False
-    rest = text[match.end() :]
-    if _UNFINISHED.match(rest) or _UNREAD.search(text[: match.start()]):
+    before, rest = text[: match.start()], text[match.end() :]
+    signed = match["sign"] or match["sign2"]
+    if _UNFINISHED.match(rest) or _UNREAD.search(before) or (signed and _ONE_LETTER.search(before)):
+        return None, False
+    if _DIGIT.search(_SAYS_MORE.split(rest, maxsplit=1)[0]):
         return None, False
     try:
         value = _value(match)

@@ -5,7 +5,7 @@ No `sympify`, `parse_expr` or `eval` anywhere: text from a model only ever becom
     ["add", e, e]  ["mul", e, e]  ["div", e, e]  ["neg", e]  ["pow", e, e]  ["fact", e]  ["abs", e]  ["pm", e | None, e]
     ["root", e, n]  ["binom", e, e]  ["fn", name, e]  ["log", base, e]
 around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set" | "list" | "union", [e, ...]],
-["rel", [op, ...], [e, ...]], ["matrix", [[e, ...], ...]].
+["rel", [op, ...], [e, ...]], ["matrix", [[e, ...], ...], kind].
 """
 
 from __future__ import annotations
@@ -144,10 +144,8 @@ class Parser(Cursor):
 
     def unit(self) -> bool:
         """Skip words after a value: `15 cm^2` is 15."""
-        token = self.peek()
-        if token is None or token[0] != "text" or token[1].lower() in ("or", "and"):
+        if not self.unit_word():
             return False
-        self.at += 1
         if self.take("^"):
             self.argument()
         return True

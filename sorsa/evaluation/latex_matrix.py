@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 _MATRICES = {"pmatrix", "bmatrix", "vmatrix", "Bmatrix", "matrix", "smallmatrix", "array"}
 
+_OTHER_KINDS = {"vmatrix", "Bmatrix"}  # a determinant, and a system; not the matrix itself
+
 
 def matrix(parser: Parser) -> list[Any]:
-    r"""Return `["matrix", rows]` of an environment whose `\begin` was just read; the kind of bracket is dropped.
+    r"""Return `["matrix", rows, kind]` of an environment whose `\begin` was just read.
+
+    Round and square brackets are one kind.
 
     Raises:
         Unreadable: Another environment, or one that does not end.
@@ -29,7 +33,7 @@ def matrix(parser: Parser) -> list[Any]:
             rows[-1].append(parser.relation())
     if _environment(parser) != name:
         raise Unreadable("the matrix does not end as it began")
-    return ["matrix", [row for row in rows if row]]
+    return ["matrix", [row for row in rows if row], name if name in _OTHER_KINDS else ""]
 
 
 def _environment(parser: Parser) -> str:

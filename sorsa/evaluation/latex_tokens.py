@@ -45,6 +45,10 @@ UNITS = _words(
     "meters meter centimeters units unit square cubic dollars dollar cents cent hours hour minutes minute seconds "
     "second days day years year weeks week percent pounds radians people ways"
 )
+NO_UNITS = _words(  # words that change what stands before them
+    "minus plus over divided multiplied hundred hundreds thousand thousands dozen dozens half twice "
+    "not is isn't wrong base mod modulo more less than"
+)
 _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|displaystyle|textstyle|limits|nolimits|left|right|[bB]igg?[lr]?)(?![a-zA-Z]))|~"
 )
@@ -218,3 +222,16 @@ class Cursor:
             self.at += 1
             return True
         return False
+
+    def unit_word(self) -> bool:
+        """Consume words that may be a unit; tell whether there were any. Raises Unreadable where they cannot be."""
+        token = self.peek()
+        if token is None or token[0] != "text" or token[1].lower() in ("or", "and"):
+            return False
+        words, before = token[1].lower().split(), self.peek(-1)
+        squared = words[:1] in (["squared"], ["cubed"]) and before[0] != "text"  # `5 squared`, not `5 units squared`
+        times = words[:1] == ["times"] and self.peek(1) is not None  # `5 times 2`, not `5 times`
+        if squared or times or not NO_UNITS.isdisjoint(words):
+            raise Unreadable(f"no unit: {token[1][:20]!r}")
+        self.at += 1
+        return True

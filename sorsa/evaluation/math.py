@@ -17,8 +17,8 @@ from sorsa.evaluation import math_authors
 from sorsa.evaluation.answers import exact_value, plain_words, same_answer
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNREADABLE, Item, Question, Verdict
 from sorsa.evaluation.exact import OutOfBounds
-from sorsa.evaluation.extraction import after_marker, first_line, last_boxed
-from sorsa.evaluation.latex import parse
+from sorsa.evaluation.extraction import after_hashes, after_marker, first_line, last_boxed
+from sorsa.evaluation.latex import Node, parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
 from sorsa.evaluation.opinions import opinions
 from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
@@ -41,6 +41,10 @@ SUBJECTS = (
 _COLUMNS = (("problem", "solution"), ("instruction", "output"), ("problem", "answer"))
 _MATH_SPAN = re.compile(r"(?<!\\)\$+((?:\\.|[^$\\])+)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _FRAME = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
+_WORD_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf)(?![a-zA-Z])\s*")
+
+_CHOOSE = re.compile(r"\{([^{}\\]*)\\choose(?![a-zA-Z])([^{}]*)\}")
+_INVERSE = re.compile(r"\\(sin|cos|tan)\s*\^\s*\{\s*-\s*1\s*\}")
 
 
 def load(config: RunConfig) -> list[Question]:
@@ -127,12 +131,16 @@ def grade_ours(one: Item, worker: SymbolicWorker) -> Verdict:
     if _squeezed(answer) == _squeezed(gold) or _same_words(answer, gold):
         return Verdict(True, shown, EQUAL)
     try:
-        left = parse(answer)
-        right = parse(gold)
-        correct = same_answer(left, right, worker) or _percent(answer, gold)
+        correct = same_answer(_read(answer), _read(gold), worker) or _percent(answer, gold)
     except (Unreadable, OutOfBounds, ValueError):
         return Verdict(False, shown, UNREADABLE)
     return Verdict(correct, shown, EQUAL if correct else DIFFERENT)
+
+
+def _read(text: str) -> Node:
+    r"""Parse an answer, with two spellings that the parser shared with the authors' rule does not know."""
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    return parse(_INVERSE.sub(r"\\arc\1 ", text))
 
 
 def final_answer(one: Item) -> str | None:
@@ -141,12 +149,11 @@ def final_answer(one: Item) -> str | None:
 
 
 def extract(completion: str) -> str | None:
-    r"""Return the final answer: after the last `The answer is`, else the last `\boxed{}`, else None."""
+    r"""Return the final answer: after the last marker (a `\boxed{}` there first), else `\boxed{}`, else `####`."""
     after = after_marker(completion)
-    if after is not None and after.strip():
-        text = first_line(after)
-        return last_boxed(text) or text.split(".\n")[0]
-    return last_boxed(completion)
+    if after is not None:
+        return last_boxed(after) or first_line(after).split(".\n")[0]
+    return last_boxed(completion) or after_hashes(completion)
 
 
 def gold_answer(gold: str) -> str:
@@ -179,7 +186,7 @@ def _squeezed(text: str) -> str:
 
 def _same_words(answer: str, gold: str) -> bool:
     r"""`\text{East}` and `east`, `(B)` and B; not for formulas, where signs and brackets carry meaning."""
-    words = [re.sub(r"\\(?:text|textbf|mbox|mathrm|mathbf)\s*", "", clean(text)) for text in (answer, gold)]
+    words = [_WORD_COMMAND.sub("", clean(text)) for text in (answer, gold)]
     if not all(re.fullmatch(r"[\s{}().,'A-Za-z-]+", text) for text in words):
         return False
     left, right = (plain_words(text) for text in words)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sorsa.evaluation.extraction import AUTHORS_MARKER
+from sorsa.evaluation.extraction import AUTHORS_MARKER, statement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,20 +26,13 @@ Rule = Callable[[str, "Question"], int | None]
 def answer_line(text: str, question: Question) -> int | None:
     r"""Return the end of the line that states the answer after `The answer is: `; None before that line has ended.
 
-    A matrix may span lines: as for `extraction.first_line`, the line goes on while a brace or a `\begin` is open.
+    As for `extraction.first_line`, the line goes on while a brace, a `\begin` or the display of a formula is open.
     """
     found = text.find(AUTHORS_MARKER)
     if found < 0:
         return None
-    position = found + len(AUTHORS_MARKER)
-    depth, stated = 0, False
-    while (newline := text.find("\n", position)) >= 0:
-        line, position = text[position:newline], newline + 1
-        depth += line.count("{") - line.count("}") + line.count("\\begin") - line.count("\\end")
-        stated = stated or bool(line.strip())
-        if stated and depth <= 0:
-            return position
-    return None
+    end, closed = statement(text, found + len(AUTHORS_MARKER))
+    return end if closed and text[end - 1] == "\n" else None
 
 
 _FENCES = ("```python", "```", "'''python")  # in each way that a rule may read

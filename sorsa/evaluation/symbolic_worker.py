@@ -18,6 +18,7 @@ MAX_BITS = 20_000  # of a rational power worked out exactly
 MAX_FACTORIAL = 200
 DIGITS = 40  # working precision of the numeric test
 ZERO = sympy.Float("1e-25", 30)  # relative: 40 digits less what cancellation may cost
+LONG = 40  # bits of a denominator; a decimal of more digits may come as near to an irrational number as it likes
 # Fixed points, so that a verdict never depends on chance; of both signs, so that sqrt(x^2) is not x.
 POINTS = ("1.7320508", "-0.7071067", "2.2360679")
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}
@@ -112,11 +113,16 @@ def is_zero(difference: Expr, scale: Expr) -> bool:
 
 def equal(a: Expr, b: Expr) -> bool:
     """Tell whether two expressions are the same function of their symbols."""
+    if any(side.has(sympy.zoo, sympy.nan) for side in (a, b)):
+        return False  # 1/0 and 2/0 have no value to be equal
     if a == b:
         return True
     if a.is_infinite or b.is_infinite:
         return False  # equal infinities were caught above
-    return is_zero(a - b, b)
+    difference = a - b
+    if any(number.q.bit_length() > LONG for number in a.atoms(Rational) | b.atoms(Rational)):
+        return sympy.simplify(difference) == 0
+    return is_zero(difference, b)
 
 
 def same_equation(a: Expr, b: Expr) -> bool:

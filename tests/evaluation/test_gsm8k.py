@@ -65,6 +65,21 @@ TABLE = [
     ("The answer is: \\mathbf{18}", GOLD, True, True),
     ("The answer is: 18k", "18000", True, False),
     ("The answer is: (18)", GOLD, True, True),
+    ("so the answer is:\n\\[\n\\boxed{18}\n\\]", GOLD, True, False),
+    ("The final answer is:\n\n$$\n18\n$$", GOLD, True, False),
+    ("The answer is:\n$\n18\n$\nfor 3 days", GOLD, True, False),
+    ("**The answer is:**\n18 eggs", GOLD, True, False),
+    ("**The answer is**: 18", GOLD, True, False),
+    ("So the answer is the value above.\n\n\\[ \\boxed{18} \\]", GOLD, True, False),
+    ("The answer is: 18\n\nThe answer is: ", GOLD, True, False),
+    ("The answer is: 18\n\nThe answer is: $", GOLD, True, False),
+    ("**Final Answer:**\n\\[\n18\n\\]", GOLD, True, False),
+    ("#### Step 1: add\n#### Step 2: done\n$\\boxed{18}$", GOLD, True, False),
+    ("$\\boxed{18}$\n#### Done", GOLD, True, False),
+    ("The answer is: 18 minutes = 0.3 hours", GOLD, True, True),
+    ("The answer is: 0.3 hours = 18 minutes", GOLD, True, False),
+    ("The answer is: 18 = 3 * 7 = 21", GOLD, False, True),
+    ("The answer is: \\[\n18\nand so on for 3 days", GOLD, True, True),  # cut: the display stays open
 ]
 
 
@@ -116,6 +131,32 @@ def test_bad_row(row: dict) -> None:
 def test_gold_without_number() -> None:
     with pytest.raises(UsageError, match="holds no number"):
         gsm8k.item({"completion": "The answer is: 1", "gold": "unknown"})
+
+
+SEVERAL = [
+    "18, 20", "18; 19", "(18, 19)", "18 & 19", "18 19", "18 apples, 19 pears", "x = 18 or x = 3", "2 hours, 30 minutes",
+    "6 times 3", "6 plus 12", "36 divided by 2", "100 minus 20", "3 out of 4", "10% of 50", "half of 36", "twice 9",
+    "18 dozen", "18 hundred", "18x", "18\\sqrt{2}", "18(2)", "x + 18", "18~20", "< 18", "more than 18", "at least 18",
+    "$x = 18$, $y = 3$", "18 squared", "18 x", "\\le 18", "18\\frac{1}{x}", "Step 2: 18",
+    "18 \\text{ is wrong}", "18 is not right", "18x = 18",
+]  # fmt: skip
+ONE = [
+    ("18 apples in 3 bags", 18), ("18 (eighteen)", 18), ("$18 per hour", 18), ("18 = 9 * 2", 18), ("$18 = 20 - 2$", 18),
+    ("90 minutes = 1.5 hours", Fraction(3, 2)), ("20% of 90 is 18", 18), ("18 (= 3*6)", 18), ("18^\\circ", 18),
+    ("18^{\\circ}", 18), ("18\u00bd", Fraction(37, 2)), ("$1M", 1_000_000), ("18 (3 bags of 6)", 18), ("18 m", 18),
+    ("18, since 9 + 9 = 20", 18), ("18. There are 3 bags.", 18), ("18 is the answer", 18), ("18kg", 18),
+    ("18 a day", 18),
+    ("18 eggs, which is 3 times as many", 18), ("x is -18", -18), ("\\[ 18 \\]", 18), ("18 times a week", 18),
+    ("x = 5 + 13 = 18 apples", 18),
+]  # fmt: skip
+
+
+def test_several_numbers_or_a_formula_state_none() -> None:
+    assert not [text for text in SEVERAL if gsm8k.number_in(text)[0] is not None]
+
+
+def test_one_number_with_words() -> None:
+    assert not [(text, gsm8k.number_in(text)) for text, value in ONE if gsm8k.number_in(text)[0] != value]
 
 
 JUNK = [

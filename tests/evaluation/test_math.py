@@ -85,6 +85,25 @@ SAME = [
     (r"5\text{ million}", "5,000,000"),
     ("21st", "21"),
     ("7\\ ", "7"),
+    (r"\textbf{(B)}", r"\text{B}"),
+    ("m+n=5", "5"),
+    (r"5 \text{ units squared}", "5"),
+    ("5 units squared", "5"),
+    ("5 times", "5"),
+    ("f(2)=5", "5"),
+    ("P(X=2)=1/4", r"\frac14"),
+    (r"\binom{5}{2}=10", "10"),
+    (r"{5 \choose 2}", "10"),
+    (r"\sin x = \frac12", r"\frac12"),
+    (r"x^2 + y^2 = 2\sqrt{3}", r"2\sqrt3"),
+    ("|z|=5", "5"),
+    (r"\angle ABC = 60^\circ", "60"),
+    ("x=1, y=2", "y=2, x=1"),
+    ("x=2, x=1", "x=1, x=2"),
+    ("a=3, b=4", "3, 4"),
+    (r"\sin^{-1} x", r"\arcsin x"),
+    (r"\begin{vmatrix} 1 & 2 \end{vmatrix}", r"\begin{vmatrix} 1 & 2 \end{vmatrix}"),
+    (r"0.1234567890123456", r"\frac{1234567890123456}{10000000000000000}"),
 ]
 DIFFERENT = [
     (r"\$5 \text{ million}", "5"),
@@ -115,6 +134,26 @@ DIFFERENT = [
     ("x <= 3", r"(-\infty,3)"),
     ("[1,2] U [3,4]", "[1,2]"),
     ("5_7", "5_6"),
+    ("x=1, y=2", "x=2, y=1"),
+    ("a=3,b=4", "a=4,b=3"),
+    (r"\{x=1\}", r"\{y=1\}"),
+    ("2x=5", "5"),
+    ("x^2=5", "5"),
+    ("5", "x+y=5"),
+    ("2+2=5", "5"),
+    (r"\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix}", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"),
+    (r"\sin^{-1} x", r"\frac{1}{\sin x}"),
+    ("3 minus 1", "3"),
+    ("3 squared", "3"),
+    ("3 times 1", "3"),
+    ("3 plus 0", "3"),
+    ("(x,y)=(1,2)", "(y,x)=(1,2)"),
+    ("5 hundred", "5"),
+    (r"5 \text{ is wrong}", "5"),
+    (r"12 \text{ dozen}", "12"),
+    (r"\frac10", r"\frac20"),
+    ("1.4142135623730950488016887242096980785696718753769", r"\sqrt2"),
+    ("3.14159265358979323846264338327950288419716939937510", r"\pi"),
 ]
 # prediction, gold, verdict of the authors' rule: faults of README, differences 9 and 14, included
 AUTHORS = [
@@ -174,6 +213,21 @@ def test_extraction() -> None:
     assert [one.correct for one in ours] == [True, True, True, False, False]
     assert [one.correct for one in authors] == [True, False, False, False, True]
     assert ours[3].reason == ours[4].reason == NO_ANSWER
+
+
+CHAT = [
+    "the answer is:\n\\[\n\\boxed{G}\n\\]", "The final answer is:\n\n$$\nG\n$$", "**Final Answer:**\n\\[\nG\n\\]",
+    "So the answer is the value above.\n\n\\[ \\boxed{G} \\]", "The answer is: G\n\nThe answer is: ",
+    "The answer is:\n\\(\nG\n\\)\nas 2 + 2 shows", "**The answer is**: G", "**The answer is:**\n\nG",
+    "The answer is: $G$\nThe answer is: $", "It follows.\n#### G", "The answer is:\n$$\n\\boxed{G}.\n$$\nThe end.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gold", ["5", r"\frac{3}{4}", r"\begin{pmatrix} 1 \\[2pt] 2 \end{pmatrix}", r"\$32,\!348"])
+def test_forms_of_chat(gold: str) -> None:
+    items = [Item("First 3 + 4 = 7.\n" + form.replace("G", gold), f"$\\boxed{{{gold}}}$") for form in CHAT]
+    wrong = [item.text for item, one in zip(items, math.grade_all(items), strict=True) if not one["ours"].correct]
+    assert not wrong
 
 
 def test_code_is_never_run(tmp_path: Path) -> None:

@@ -84,6 +84,28 @@ def test_it_cannot_run_the_text(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+def test_the_real_child_is_shut_in() -> None:
+    pytest.importorskip("math_verify")
+    # the module as it is, but what it serves requests with tries what must be refused
+    code = """
+import runpy
+from sorsa.evaluation import child_loop
+def attack(answer):
+    refused = []
+    for harm in (lambda: eval("().__class__"), lambda: open("/etc/passwd"), lambda: eval("1 + 1")):
+        try:
+            harm()
+            refused.append(False)
+        except child_loop.Forbidden:
+            refused.append(True)
+    child_loop._send({"refused": refused})
+child_loop._answer_all = attack
+runpy.run_module("sorsa.evaluation.math_verify_worker", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert done.stdout.splitlines() == [b'{"ready": true}', b'{"refused": [true, true, false]}']
+
+
 @pytest.mark.parametrize(
     ("source", "allowed"),
     [

@@ -27,6 +27,12 @@ LINE = "Two.\nThe answer is: "
         (LINE + "4\nThe answer is: 5\n", LINE + "4\n"),
         (LINE + "\\begin{pmatrix} 1 \\\\\n", None),
         (LINE + "\\begin{pmatrix} 1 \\\\\n 2 \\end{pmatrix}\nx", LINE + "\\begin{pmatrix} 1 \\\\\n 2 \\end{pmatrix}\n"),
+        (LINE + "\\[\n", None),
+        (LINE + "\n\\[\n\\boxed{4}\n", None),
+        (LINE + "\n\\[\n\\boxed{4}\n\\]\nx", LINE + "\n\\[\n\\boxed{4}\n\\]\n"),
+        (LINE + "$$\n4\n$$\nx", LINE + "$$\n4\n$$\n"),
+        (LINE + "$$4$$ or \\(4\\)\nx", LINE + "$$4$$ or \\(4\\)\n"),
+        (LINE + "**\n4\nx", LINE + "**\n4\n"),
         ("The answer is 4\n", None),  # the release does not read this
     ],
 )
