@@ -151,7 +151,7 @@ def test_command_line(tested: Callable[..., Any], capsys: pytest.CaptureFixture[
     assert "--show-disagreements belongs to --regrade, not to --merge" in capsys.readouterr().err
 
 
-def test_shown_answers_are_one_plain_line() -> None:
+def test_shown_answers_are_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     from sorsa.evaluation.benchmark import Verdict
     from sorsa.evaluation.regrading import print_disagreements
     from sorsa.evaluation.terminal import gold_text, readable
@@ -162,3 +162,7 @@ def test_shown_answers_are_one_plain_line() -> None:
     assert gold_text("x" * 500 + " is 7", 20) == "... " + "x" * 15 + " is 7"
     same = {"ours": Verdict(True, "1", "equal"), "authors": Verdict(True, "1", "equal")}
     print_disagreements([Question("0", "", "1")], [same])
+    reason = "failed: \x1b]0;title\x07\ud800 on\ntwo lines"  # an exception's text is the candidate's
+    print_disagreements([Question("0", "", "1")], [same | {"ours": Verdict(False, "1", reason)}])
+    shown = capsys.readouterr().out
+    assert "failed: \ufffd]0;title\ufffd\ufffd on two lines" in shown and "\x1b" not in shown

@@ -15,13 +15,14 @@ def program() -> str | None:
     return next((path for path in _PLACES if os.access(path, os.X_OK)), None)
 
 
-def become(folder: str, visible: list[str], hidden: list[str], uid: int | None) -> None:
+def become(folder: str, visible: list[str], aliases: dict[str, str], hidden: list[str], uid: int | None) -> None:
     """Turn this process into bubblewrap, which runs inside.py; open file descriptors stay.
 
     Args:
         folder: The working folder, shown as /scratch.
         visible: Files and folders that stay readable.
-        hidden: Folders inside visible ones that become empty.
+        aliases: Links to make, path -> where it leads.
+        hidden: Files and folders inside visible ones that become empty.
         uid: The user that the candidate will become, or None.
 
     Raises:
@@ -43,8 +44,12 @@ def become(folder: str, visible: list[str], hidden: list[str], uid: int | None) 
         # the parent first: bubblewrap would make it for its own user alone
         kind = "--dev-bind" if path.startswith("/dev/") else "--ro-bind"
         command += ["--dir", os.path.dirname(path), kind, path, path]
-    for path in filter(os.path.isdir, hidden):
-        command += ["--tmpfs", path, "--remount-ro", path]
+    for path, real in aliases.items():
+        command += ["--dir", os.path.dirname(path), "--symlink", real, path]
+    for path in hidden:
+        if any(path.startswith(one + "/") for one in visible):
+            empty = ["--tmpfs", path, "--remount-ro", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
+            command += empty
     command += ["--ro-bind", os.path.dirname(os.path.abspath(__file__)), _PACKAGE]
     command += ["--bind", folder, "/scratch", "--remount-ro", "/"]
     os.execve(found, [*command, "--", python, "-I", "-S", f"{_PACKAGE}/inside.py", "candidate"], {})

