@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
-from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, Item, Question, Verdict
+from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNJUDGED, Item, Question, Verdict
 from sorsa.evaluation.code_extraction import MAX_CODE, NOT_PYTHON, find_code, spellings
 from sorsa.evaluation.questions import read_rows, require_text
 from sorsa.evaluation.sandbox import SECONDS, Candidate, Outcome, check_all
@@ -167,7 +167,8 @@ def _verdict(outcome: Outcome, code: str, empty: bool, how: str | None) -> Verdi
     if empty:
         return Verdict(False, None, NO_ANSWER, how)
     ended = f"{ERROR}: {outcome.detail}"
-    reason = {"timeout": TIMEOUT, "error": ended, "broken": ended}.get(outcome.verdict, f"failed: {outcome.detail}")
+    broken = f"{UNJUDGED}: {outcome.detail}"
+    reason = {"timeout": TIMEOUT, "error": ended, "broken": broken}.get(outcome.verdict, f"failed: {outcome.detail}")
     return Verdict(False, code, reason, how)
 
 

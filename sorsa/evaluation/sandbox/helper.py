@@ -62,7 +62,7 @@ class Helper:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._closed = False
+        self.closed = False
 
     def check(self, candidate: Candidate, level: str) -> Outcome:
         """Run one candidate; a check that broke by no fault of the candidate is repeated once.
@@ -72,17 +72,20 @@ class Helper:
             level: One of isolation.LEVELS.
         """
         outcome = self._try(candidate, level)
-        if outcome.verdict == "broken" and not self._closed:
+        if outcome.verdict == "broken" and not self.closed:
             outcome = self._try(candidate, level)
         return outcome
 
     def close(self) -> None:
         """End the helper and whatever it runs; a check under way in another thread comes back without a verdict."""
-        self._closed = True
+        self.closed = True
         self._kill()
 
     def _try(self, candidate: Candidate, level: str) -> Outcome:
-        folder = tempfile.mkdtemp(prefix="sorsa-sandbox-")
+        try:
+            folder = tempfile.mkdtemp(prefix="sorsa-sandbox-")
+        except OSError as error:
+            return Outcome("broken", str(error))
         try:
             uid = isolation.new_user(level, _shown()[0], folder)
             return self._ask(_request(candidate, level, folder, uid), _tests(candidate), candidate.seconds)
@@ -90,9 +93,10 @@ class Helper:
             remove(folder)
 
     def _ask(self, request: dict, tests: dict, seconds: float) -> Outcome:
-        if self._process is None:
-            self._process = _start()
-        process = self._process
+        try:
+            process = self._process = self._process or _start()
+        except OSError as error:  # too many processes
+            return Outcome("broken", str(error))
         try:
             values.send(process.stdin.fileno(), request)
             values.send(process.stdin.fileno(), tests)

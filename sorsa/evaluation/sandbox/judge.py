@@ -32,7 +32,7 @@ MAX_ERROR = 300  # characters of an exception text that are kept
 _COMMON_MODULES = (
     "math cmath re collections itertools functools operator string heapq bisect random statistics fractions decimal "
     "datetime copy hashlib json typing dataclasses enum array struct time calendar queue threading textwrap numbers "
-    "doctest"
+    "doctest socket"
 )
 
 
