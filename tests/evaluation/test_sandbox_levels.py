@@ -92,7 +92,7 @@ def test_the_probe_gets_out_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("level", ["bwrap", "namespaces"])
 def test_own_loopback_is_not_the_outside(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor without a filter the probe's connection is refused inside, and the level is taken all the same."""
-    monkeypatch.setattr(levels, "_PROBE", levels._PROBE.replace('__import__("socket").create_connection', "connect"))
+    monkeypatch.setattr(levels, "_PROBE", levels._PROBE.replace('__import__("socket").socket().connect', "connect"))
     monkeypatch.setattr(
         levels, "_PROBE", levels._PROBE.replace("def f(", "def connect(*_): raise ConnectionRefusedError\ndef f(")
     )

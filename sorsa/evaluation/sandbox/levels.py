@@ -25,7 +25,7 @@ def f(secret, port):
     for name, attempt in {
         "read files": lambda: open(secret),
         "write files": lambda: open(secret + ".new", "w"),
-        "reach the network": lambda: __import__("socket").create_connection(("127.0.0.1", port), 1),
+        "reach the network": lambda: __import__("socket").socket().connect(("127.0.0.1", port)),
     }.items():
         try:
             attempt()
