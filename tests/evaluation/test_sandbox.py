@@ -84,6 +84,24 @@ def test_memory_and_files_are_limited(level: str) -> None:
     assert run("def f(x):\n    open('a', 'w').write('scratch')\n    return x * x", level).verdict == "passed"
 
 
+@pytest.mark.parametrize("level", LEVELS[:2])
+def test_files_in_memory_are_limited(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In size by the kernel, in number too; nothing is written on the host's disk."""
+    monkeypatch.setattr(helper.tempfile, "tempdir", str(tmp_path))
+    fill = (
+        "def f(x):\n    done = 0\n    try:\n"
+        "        for i in range(64): done += open(f'{i}', 'wb').write(bytes(1 << 20))\n"
+        "    except OSError as error: return x * x if error.errno == 28 and done >= 16 << 20 else 0\n"
+    )
+    assert run(fill, level).verdict == "passed"
+    loop = "for i in range(3000): open(f'{i}', 'w').close()"
+    many = f"import time\ndef f(x):\n    {loop}\n    time.sleep(2)\n    return x * x"
+    assert run(many, level).verdict in ("error", "failed")  # ended from outside, or no room for another
+    honest = "def f(x):\n    open('a', 'w').write('x')\n    return x * x"
+    assert run(honest, level).verdict == "passed"
+    assert not list(tmp_path.iterdir())
+
+
 @every_level
 def test_environment_is_empty(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "x")

@@ -245,7 +245,7 @@ def test_bubblewrap_is_not_taken_from_the_path(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(bwrap, "_PLACES", (str(tmp_path / "elsewhere"),))
     assert bwrap.program() is None
     with pytest.raises(OSError, match="not installed"):
-        bwrap.become(str(tmp_path), [], {}, [], None)
+        bwrap.become([], {}, [], None)
 
 
 def test_a_user_of_its_own_only_where_it_can_read_python(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from .kernel import (
 )
 
 LEVELS = ("bwrap", "namespaces", "landlock", "limits")  # strongest first
-REAL_FOLDER = ("bwrap", "landlock", "limits")  # levels whose working folder lies on the host's disk
+REAL_FOLDER = ("landlock", "limits")  # levels whose working folder lies on the host's disk
 
 MEMORY = 1 << 30  # bytes of address space; Python, numpy and a list of ten million numbers fit
 MEMORY_WITHOUT_FILTER = 512 << 20
