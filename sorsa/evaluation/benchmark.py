@@ -21,13 +21,14 @@ RULES = ("ours", "authors")  # the default headline first
 
 OPINIONS = ("math-verify",)  # what other projects' graders say, see opinions.py
 
-# Values of Verdict.reason. NO_ANSWER, ERROR and TIMEOUT are wrong answers that the results count apart.
+# Values of Verdict.reason. NO_ANSWER, ERROR, TIMEOUT and UNJUDGED are wrong answers that the results count apart.
 EQUAL = "equal"
 DIFFERENT = "different"
 NO_ANSWER = "no answer"
 UNREADABLE = "unreadable"
 ERROR = "error"
 TIMEOUT = "timeout"
+UNJUDGED = "not judged"  # the check broke, by the machine's fault or the answer's
 
 
 @dataclass(frozen=True)

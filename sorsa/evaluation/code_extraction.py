@@ -14,7 +14,7 @@ MAX_CODE = 100_000  # characters; longer answers are cut, no function needs them
 
 PYTHON_FENCE, PLAIN_FENCE, APOSTROPHES = "python fence", "plain fence", "apostrophe fence"
 NO_FENCE = "no fence"
-UNCLOSED, OF_SEVERAL = "unclosed ", ", one of several"
+UNCLOSED, OF_SEVERAL, JOINED = "unclosed ", ", one of several", ", those before it joined"
 
 WHOLE, BODY, BODY_MOVED, BODY_FIRST_LINE = "whole function", "body", "body, indented anew", "body, first line indented"
 WHOLE_MOVED, FROM_TEXT, CLASS = "whole function, indented anew", "function out of text", "method of a class"
@@ -22,7 +22,7 @@ BODY_CUT = "body, text after it cut off"
 NOT_PYTHON = "not Python"
 
 _LABELS = ("python", "python3", "py")
-_BACKTICKS = re.compile(r"(?:^|[^`])```+[ \t]*([\w+#.-]*)[ \t]*$")
+_BACKTICKS = re.compile(r"(?:^|[^`])```+[ \t]*(?:([\w+#.-]+)[ \t]*)?$")
 # A fence of three apostrophes, which the paper's prompt asks for, needs its label and stands at the margin: ''' also
 # quotes docstrings.
 _QUOTES = re.compile(r"^'''[ \t]*(\w+)[ \t]*$")
@@ -33,13 +33,19 @@ _CODE_LINE = re.compile(
     r"raise|print|del|global)\b.*(?:[:(\[{,\\\"']|\bimport\b|\bas\b|==|\w)\s*|"
     r"[A-Za-z_][\w.\[\], ]*[-+*/|&%]?=[^=]|[\w.]+\("
 )
-_ENGLISH = re.compile(r"\n(?=[A-Z][a-z]+[^=(\[]*(?:[.:!]|\s\w+\s\w+))")  # a line of English after the code
+_ENGLISH = re.compile(r"\n(?=[A-Z][a-z][^=(\[\n]*(?:[.:!]|[ \t]\w+[ \t]\w+))")  # a line of English after the code
+_HEAD_END = re.compile(r":[ \t]*(?:#.*)?$")
+_PLACEHOLDER = re.compile(r"[ \t]*(?:(?:pass|\.\.\.|raise NotImplementedError\b.*)[ \t]*)?(?:#.*)?")
+_DEFINITION_LINE = re.compile(r"\s|$|#|@\w|\)|(?:async )?def |class |import |from [\w.]+ import ")
+_FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 
 
 def find_code(answer: str, entry_point: str) -> tuple[str, str]:
     """Return (code, where it stood): the first fenced block that defines the function, else the first block of Python.
 
-    Blocks with another language's label do not count; an answer without a block is code as a whole.
+    A block that only shows the function's head gives way to a later one that defines it; blocks before it that hold
+    just imports and definitions belong to it. Blocks with another language's label do not count; an answer without a
+    block is code as a whole, and so is what stands before a last fence that opens nothing.
 
     Args:
         answer: The model's text; only the first MAX_CODE characters are read.
@@ -48,8 +54,19 @@ def find_code(answer: str, entry_point: str) -> tuple[str, str]:
     answer = answer[:MAX_CODE].replace("\r\n", "\n")
     blocks = [(code, where) for code, where in _blocks(answer) if code.strip()]
     defining = [block for block in blocks if _defines(block[0], entry_point)]
-    code, where = (defining or blocks or [(answer, NO_FENCE)])[0]
-    return code, where + (OF_SEVERAL if len(blocks) > 1 else "")
+    if not defining and blocks and blocks[0][1].startswith(UNCLOSED):
+        before = answer[: answer.rindex(blocks[0][0])].rstrip().rpartition("\n")[0]  # without the fence's line
+        if _defines(before, entry_point) or before.lstrip("\n")[:1] in (" ", "\t"):
+            return before + "\n", NO_FENCE
+    real = [block for block in defining if not is_stub(block[0], entry_point)]
+    code, where = chosen = (real or defining or blocks or [(answer, NO_FENCE)])[0]
+    if len(blocks) > 1:
+        where += OF_SEVERAL
+    if defining:
+        earlier = [text for text, _ in blocks[: blocks.index(chosen)] if _only_defines(text, entry_point)]
+        if earlier:
+            return "\n\n".join([*map(textwrap.dedent, earlier), textwrap.dedent(code)]), where + JOINED
+    return code, where
 
 
 def _blocks(answer: str) -> Iterator[tuple[str, str]]:
@@ -59,9 +76,10 @@ def _blocks(answer: str) -> Iterator[tuple[str, str]]:
     for line in answer.split("\n"):
         if kind is None:
             opened = _BACKTICKS.search(line) or _QUOTES.match(line)
-            if opened and (opened.re is _BACKTICKS or opened[1].lower() in _LABELS):
+            label = (opened[1] or "").lower() if opened else ""
+            if opened and (opened.re is _BACKTICKS or label in _LABELS):
                 fence, lines = ("```" if opened.re is _BACKTICKS else "'''"), []
-                kind = _kind(fence, opened[1].lower())
+                kind = _kind(fence, label)
         elif _closes(line, fence):
             if kind:  # code may stand before the fence on its line
                 before = "" if line.strip().startswith(fence) else line.rstrip().rstrip("`")
@@ -85,7 +103,44 @@ def _closes(line: str, fence: str) -> bool:
 
 
 def _defines(code: str, entry_point: str) -> bool:
-    return re.search(rf"^\s*(?:async )?def {re.escape(entry_point)}\b", code, re.MULTILINE) is not None
+    return re.search(rf"^[ \t]*(?:async )?def {re.escape(entry_point)}\b", code, re.MULTILINE) is not None
+
+
+def is_stub(code: str, entry_point: str) -> bool:
+    """Return whether the function is only begun: a head with nothing, a docstring or a placeholder under it.
+
+    By its text, for the grader must not parse what a model wrote.
+
+    Args:
+        code: A block that defines the function.
+        entry_point: The function's name.
+    """
+    head = re.search(rf"^([ \t]*)(?:async )?def {re.escape(entry_point)}\b", code, re.MULTILINE)
+    if head is None:
+        return False
+    lines = code[head.start() :].split("\n")
+    end = next((index for index, line in enumerate(lines) if _HEAD_END.search(line)), None)
+    if end is None:  # one line, or no end
+        return _PLACEHOLDER.fullmatch(lines[0].rpartition(":")[2]) is not None
+    body: list[str] = []
+    for line in lines[end + 1 :]:
+        if line.strip() and len(line) - len(line.lstrip()) <= len(head[1]):
+            break
+        body.append(line)
+    text = "\n".join(body).strip()
+    for quotes in ('"""', "'''"):
+        start = text.find(quotes, 0, 4)  # a letter may stand before it
+        if start >= 0:
+            text = text[start + 3 :].partition(quotes)[2]
+    return all(_PLACEHOLDER.fullmatch(line) for line in text.split("\n"))
+
+
+def _only_defines(code: str, entry_point: str) -> bool:
+    """Return whether a block holds nothing but imports and definitions, none of them of the function."""
+    if _defines(code, entry_point) or not _CODE_START.search(code):
+        return False
+    lines = textwrap.dedent(code).rstrip().split("\n")
+    return not lines[-1].endswith(":") and all(_DEFINITION_LINE.match(line) for line in lines)
 
 
 def spellings(code: str, prompt: str, entry_point: str) -> list[tuple[str, str]]:
@@ -121,8 +176,14 @@ def spellings(code: str, prompt: str, entry_point: str) -> list[tuple[str, str]]
     found += [(BODY_CUT, prompt + piece) for piece in cut if piece.strip()]  # the prompt alone is a program too
     unique: dict[str, str] = {}
     for rule, program in found:
-        unique.setdefault(program, rule)
+        unique.setdefault(_future_first(program), rule)
     return [(rule, program) for program, rule in unique.items()]
+
+
+def _future_first(program: str) -> str:
+    """Return a program with its `from __future__` imports at the top, where alone Python takes them."""
+    lines = _FUTURE.findall(program)
+    return "".join(line.rstrip() + "\n" for line in lines) + _FUTURE.sub("", program) if lines else program
 
 
 def _code_lines(code: str) -> str:

@@ -10,13 +10,12 @@ import functools
 import gzip
 import importlib.util
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
-from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, Item, Question, Verdict
+from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNJUDGED, Item, Question, Verdict
 from sorsa.evaluation.code_extraction import MAX_CODE, NOT_PYTHON, find_code, spellings
 from sorsa.evaluation.questions import read_rows, require_text
 from sorsa.evaluation.sandbox import SECONDS, Candidate, Outcome, check_all
@@ -30,7 +29,7 @@ MAX_NEW_TOKENS = 2048
 RUNS_CODE = True
 
 _COLUMNS = ("task_id", "prompt", "entry_point", "test")
-_AUTHORS_FENCE = re.compile(r"```python\s*([\s\S]*?)\s```")
+_AUTHORS_FENCE = "```python"
 
 
 def problems() -> dict[str, dict[str, str]]:
@@ -168,14 +167,28 @@ def _verdict(outcome: Outcome, code: str, empty: bool, how: str | None) -> Verdi
     if empty:
         return Verdict(False, None, NO_ANSWER, how)
     ended = f"{ERROR}: {outcome.detail}"
-    reason = {"timeout": TIMEOUT, "error": ended, "broken": ended}.get(outcome.verdict, f"failed: {outcome.detail}")
+    broken = f"{UNJUDGED}: {outcome.detail}"
+    reason = {"timeout": TIMEOUT, "error": ended, "broken": broken}.get(outcome.verdict, f"failed: {outcome.detail}")
     return Verdict(False, code, reason, how)
 
 
 def extract_authors(answer: str) -> str:
-    """Return the first block fenced as python, stripped at both ends, else the whole answer (the authors' rule)."""
-    match = _AUTHORS_FENCE.search(answer[:MAX_CODE])
-    return match[1] if match else answer[:MAX_CODE]
+    r"""Return the first block fenced as python, stripped at both ends, else the whole answer (the authors' rule).
+
+    What their pattern "```python\s*([\s\S]*?)\s```" finds, in linear time.
+    """
+    answer = answer[:MAX_CODE]
+    begin = answer.find(_AUTHORS_FENCE)
+    if begin < 0:
+        return answer
+    begin += len(_AUTHORS_FENCE)
+    start = len(answer) - len(answer[begin:].lstrip())
+    end = answer.find("```", start + 1)
+    while end >= 0 and not answer[end - 1].isspace():
+        end = answer.find("```", end + 1)
+    if end >= 0:
+        return answer[start : end - 1]
+    return "" if start > begin and answer.startswith("```", start) else answer
 
 
 complete = settled(lambda text, question: (extract_authors(text), find_code(text, question.gold["entry_point"])[0]))

@@ -127,7 +127,7 @@ def print_disagreements(questions: Iterable[Question], verdicts: list[dict[str, 
         width = max(map(len, said))
         for rule, verdict in said.items():
             word = "right" if verdict.correct else "wrong"
-            print(f"  {rule.ljust(width)}  {word}  {verdict.reason:<12}  read: {readable(verdict.extracted)}")
+            print(f"  {rule.ljust(width)}  {word}  {readable(verdict.reason):<12}  read: {readable(verdict.extracted)}")
     print(f"\n{found} of {len(verdicts)} answers are judged differently by {', '.join(verdicts[0])}")
 
 

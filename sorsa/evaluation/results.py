@@ -13,7 +13,18 @@ from tqdm import tqdm
 
 from sorsa.errors import UsageError
 from sorsa.evaluation import find_benchmark
-from sorsa.evaluation.benchmark import ERROR, NO_ANSWER, OPINIONS, RULES, TIMEOUT, UNREADABLE, Item, Question, Verdict
+from sorsa.evaluation.benchmark import (
+    ERROR,
+    NO_ANSWER,
+    OPINIONS,
+    RULES,
+    TIMEOUT,
+    UNJUDGED,
+    UNREADABLE,
+    Item,
+    Question,
+    Verdict,
+)
 from sorsa.evaluation.completions import Completion, CompletionStore
 from sorsa.evaluation.statistics import wilson_interval
 from sorsa.files import json_text, write_together
@@ -118,10 +129,10 @@ def _check_questions(questions: list[Question], config: RunConfig) -> None:
 
 
 def sandbox_level(allow_unsandboxed: bool) -> str:
-    """Return the sandbox level that runs on this machine, for records; see `sandbox.require_level`."""
-    from sorsa.evaluation.sandbox import require_level
+    """Return the sandbox level that runs on this machine, for records, such as `bwrap, filtered`."""
+    from sorsa.evaluation.sandbox import describe, require_level
 
-    return require_level(allow_unsandboxed)
+    return describe(require_level(allow_unsandboxed))
 
 
 def summary(verdicts: list[dict[str, Verdict]], headline: str) -> dict[str, Any]:
@@ -163,6 +174,7 @@ def _rule_summary(verdicts: list[Verdict]) -> dict[str, Any]:
         "unreadable": wrong.count(UNREADABLE),
         "timeouts": wrong.count(TIMEOUT),
         "errors": sum(reason.startswith(ERROR) for reason in wrong),
+        "not_judged": sum(reason.startswith(UNJUDGED) for reason in wrong),
     }
 
 
@@ -173,6 +185,8 @@ def print_summary(name: str, rules: dict[str, Any], graded: int, headline: str) 
         low, high = (100 * bound for bound in facts["interval_95"])
         accuracy = 100 * (facts["accuracy"] or 0.0)
         counts = ", ".join(f"{facts[key]} {key.replace('_', ' ')}" for key in _COUNTED)
+        if facts.get("not_judged"):
+            counts += f", {facts['not_judged']} not judged"
         print(
             f"{name}, rule {rule}: {accuracy:.2f}% ({facts['correct']}/{graded}, "
             f"95% interval {low:.2f} to {high:.2f}; {counts})"

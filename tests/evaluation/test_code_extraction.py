@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import re
+import time
+
 import pytest
 
 from sorsa.evaluation import code_extraction as rules
@@ -117,6 +121,42 @@ RIGHT = {
         "whole function",
     ),
 }
+STUB = 'def total(numbers):\n    """ Sum. """\n'
+CALLS = "def total(numbers):\n    return reduce(add, numbers, 0)\n"
+HELPERS = "from functools import reduce\n\ndef add(a, b):\n    return a + b\n"
+JOINED = "python fence, one of several, those before it joined"
+RIGHT |= {
+    f"a stub before it: {end!r}": (
+        f"You complete\n```python\n{STUB}{end}```\nas follows\n```python\n{PLAIN}```",
+        "python fence, one of several",
+        "whole function",
+    )
+    for end in ("", "    pass\n", "    ...  # your code\n", "    raise NotImplementedError('later')\n", "    # TODO\n")
+}
+RIGHT |= {
+    "helpers in a block before": (
+        f"```python\n{HELPERS}```\nthen\n```python\n{CALLS}```",
+        JOINED,
+        "whole function",
+    ),
+    "imports in one block, helper in another": (
+        f"```python\nfrom functools import reduce\n```\nand\n```python\n{HELPERS[29:]}```\n```python\n{CALLS}```",
+        JOINED,
+        "whole function",
+    ),
+    "stub, then imports, then the function": (
+        f"```python\n{STUB}```\n```python\n{HELPERS}```\n```python\n{CALLS}```",
+        JOINED,
+        "whole function",
+    ),
+    "future import": (
+        f"```python\nfrom __future__ import annotations\n\n{PLAIN}```",
+        "python fence",
+        "whole function",
+    ),
+    "a last fence that opens nothing": (f"{PLAIN}```\nThis adds the numbers.", "no fence", "whole function"),
+    "a last fence after the body": (f"{BODY}```\nThis adds the numbers.", "no fence", "body"),
+}
 WRONG = {
     "wrong function": ("```python\ndef total(numbers):\n    return 3\n```", "python fence: whole function"),
     "leaves the program": ("```python\nimport sys\nsys.exit(0)\n```", "python fence: body"),
@@ -152,6 +192,50 @@ def test_every_rule_is_tested() -> None:
     named = {value for key, value in vars(rules).items() if key.isupper() and isinstance(value, str)}
     seen = " | ".join([f"{row[1]}: {row[2]}" for row in RIGHT.values()] + [row[1] for row in WRONG.values()])
     assert {rule for rule in named if rule not in seen} == set()
+
+
+def test_a_function_is_no_stub() -> None:
+    for code in (PLAIN, WHOLE, CLASS, "def total(n): return sum(n)", "def total(\n    n,\n):\n    'x'\n    return 1"):
+        assert not rules.is_stub(code, "total"), code
+    for code in ("def total(n): pass", "def total(n): ...", "class A:\n    def total(self):\n        pass\n    x = 1"):
+        assert rules.is_stub(code, "total"), code
+
+
+def test_the_authors_fence_is_their_pattern() -> None:
+    pattern = re.compile(r"```python\s*([\s\S]*?)\s```")
+    pieces, draw = ("```python", "```", "`", " ", "\n", "\u2003", "x", "python"), random.Random(0)
+    found = 0
+    for _ in range(20_000):
+        text = "".join(draw.choices(pieces, k=draw.randrange(12)))
+        match = pattern.search(text)
+        found += match is not None
+        assert humaneval.extract_authors(text) == (match[1] if match else text), repr(text)
+    assert found > 2000
+
+
+def test_hostile_answers_are_read_in_linear_time() -> None:
+    n = rules.MAX_CODE
+    begin = time.monotonic()
+    for answer in (
+        "\n" * n,
+        "```python" + "\n" * n,
+        "```python" + " " * n,
+        "```python\n" + "x ``` " * (n // 6),
+        "def f():\n" + "Aa\n-\n" * (n // 5),
+        "def f():\n" + "A" + "a" * n,
+        "def f():\nA" + "a b" * (n // 3) + "=",
+        "x```" + " " * n + "!",
+        "x```" + "a" * n + "!",
+        " " * n + "x",
+        "    def f(" + " " * n,
+        "def f(x):" + ":\n    #" * (n // 7),
+        "def f(x):\n" + "    raise NotImplementedError" * (n // 29),
+        "```python\nimport x\n```\n" * (n // 24),
+    ):
+        humaneval.extract_authors(answer)
+        code, _ = rules.find_code(answer, "f")
+        assert rules.spellings(code, PROMPT, "f")
+    assert time.monotonic() - begin < 5  # quadratic patterns took minutes
 
 
 def test_long_answers_are_read_quickly() -> None:

@@ -205,7 +205,7 @@ def test_the_printed_line_counts_what_could_not_be_read(capsys: pytest.CaptureFi
     assert capsys.readouterr().out.count("; 2 no answer, 3 unreadable, 1 errors, 0 timeouts)") == 2
 
 
-def test_shown_answers_are_one_plain_line() -> None:
+def test_shown_answers_are_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     from sorsa.evaluation.benchmark import Verdict
     from sorsa.evaluation.regrading import print_disagreements
     from sorsa.evaluation.terminal import gold_text, readable
@@ -216,3 +216,7 @@ def test_shown_answers_are_one_plain_line() -> None:
     assert gold_text("x" * 500 + " is 7", 20) == "... " + "x" * 15 + " is 7"
     same = {"ours": Verdict(True, "1", "equal"), "authors": Verdict(True, "1", "equal")}
     print_disagreements([Question("0", "", "1")], [same])
+    reason = "failed: \x1b]0;title\x07\ud800 on\ntwo lines"  # an exception's text is the candidate's
+    print_disagreements([Question("0", "", "1")], [same | {"ours": Verdict(False, "1", reason)}])
+    shown = capsys.readouterr().out
+    assert "failed: \ufffd]0;title\ufffd\ufffd on two lines" in shown and "\x1b" not in shown

@@ -34,13 +34,14 @@ def bench() -> Iterator[tuple[Any, Any]]:
 
 
 def run(bench: tuple[Any, Any], table: str, level: str, folder: Path) -> dict[str, tuple[str, list[str]]]:
-    """Return the verdict and the effects of every attack that passed or had an effect."""
+    """Return the verdict and the effects of every attack that passed, had an effect or never ran."""
     found = {}
     with bench[1].World(folder) as world:
         for name, program in getattr(bench[0], table).items():
             if level == STRONGEST or name not in SLOW:
                 outcome, effects, _ = world.attack(program, level, SECONDS)
-                if effects or (table == "FORGERIES" and outcome.verdict == "passed"):
+                forged = table == "FORGERIES" and outcome.verdict == "passed"
+                if effects or forged or bench[1].broken(name, outcome):
                     found[name] = (outcome.verdict, effects)
     return found
 
@@ -59,9 +60,41 @@ def test_attacks(bench: tuple[Any, Any], level: str, table: str, tmp_path: Path)
     assert run(bench, table, level, tmp_path) == {}
 
 
+# attacks that succeed with resource limits alone, root's candidate being a user of its own or not
+SEEN = {
+    "leaked": ("read a file in /tmp", "read /etc/passwd", "read by descriptor path"),
+    "file changed": ("write a file in /tmp", "delete a file", "rename a file", "truncate a file", "truncate by opening",
+                     "write through a link"),
+    "something made": ("make a file beside", "make a folder beside", "write into shared memory"),
+    "socket reached": ("TCP to this machine", "UDP to this machine", "abstract Unix socket",
+                       "Unix socket in the file system", "datagram by a pair"),
+    "kernel objects": ("message queue",),
+}  # fmt: skip
+
+
 def test_the_world_sees_effects(bench: tuple[Any, Any], tmp_path: Path) -> None:
     """At level `limits` files can be read and things made: the bench must say so, or it could not fail."""
     with bench[1].World(tmp_path) as world:
-        names = ("read a file in /tmp", "write into shared memory", "message queue")
-        effects = [world.attack(bench[0].EFFECTS[name], "limits", sandbox.SECONDS)[1] for name in names]
-    assert effects[0][0].startswith("leaked: ") and effects[1:] == [["something made"], ["kernel objects"]]
+        for effect, names in SEEN.items():
+            for name in names:
+                found = world.attack(bench[0].EFFECTS[name], "limits", sandbox.SECONDS)[1]
+                assert any(one.startswith(effect) for one in found), (name, found)
+
+
+def test_an_attack_that_never_ran_is_said(bench: tuple[Any, Any], tmp_path: Path) -> None:
+    with bench[1].World(tmp_path) as world:
+        outcome = world.attack("def f(x) return", "limits", sandbox.SECONDS)[0]
+        assert bench[1].broken("any", outcome) and not bench[1].broken("not python", outcome)
+        assert bench[1].broken("any", sandbox.Outcome("broken", ""))
+        assert not bench[1].broken("any", world.attack("def f(x): return 1", "limits", sandbox.SECONDS)[0])
+
+
+def test_the_clock_and_keys_are_looked_at(
+    bench: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench[1].World(tmp_path) as world:
+        honest = "def f(x): return x * x"
+        assert world.attack(honest, "limits", sandbox.SECONDS)[1] == []
+        monkeypatch.setattr(bench[1], "_since_boot", lambda: world.since_boot + 60)
+        monkeypatch.setattr(bench[1], "_text", lambda path: f"1 user {world.mark}: 1" if path == "/proc/keys" else "")
+        assert {"clock", "kernel key"} <= set(world.attack(honest, "limits", sandbox.SECONDS)[1])

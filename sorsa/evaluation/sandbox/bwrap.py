@@ -1,9 +1,11 @@
-"""Starting a candidate through bubblewrap, which makes the namespaces."""
+"""Starting a candidate through bubblewrap (0.7 or newer, for --size), which makes the namespaces."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+from .isolation import FOLDER_SIZE
 
 _PLACES = ("/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap")  # never by PATH, which the user's folders may lead
 _PACKAGE = "/sandbox"  # where the candidate's side of this package lies inside
@@ -15,13 +17,13 @@ def program() -> str | None:
     return next((path for path in _PLACES if os.access(path, os.X_OK)), None)
 
 
-def become(folder: str, visible: list[str], hidden: list[str], uid: int | None) -> None:
+def become(visible: list[str], aliases: dict[str, str], hidden: list[str], uid: int | None) -> None:
     """Turn this process into bubblewrap, which runs inside.py; open file descriptors stay.
 
     Args:
-        folder: The working folder, shown as /scratch.
         visible: Files and folders that stay readable.
-        hidden: Folders inside visible ones that become empty.
+        aliases: Links to make, path -> where it leads.
+        hidden: Files and folders inside visible ones that become empty.
         uid: The user that the candidate will become, or None.
 
     Raises:
@@ -43,8 +45,12 @@ def become(folder: str, visible: list[str], hidden: list[str], uid: int | None) 
         # the parent first: bubblewrap would make it for its own user alone
         kind = "--dev-bind" if path.startswith("/dev/") else "--ro-bind"
         command += ["--dir", os.path.dirname(path), kind, path, path]
-    for path in filter(os.path.isdir, hidden):
-        command += ["--tmpfs", path, "--remount-ro", path]
+    for path, real in aliases.items():
+        command += ["--dir", os.path.dirname(path), "--symlink", real, path]
+    for path in hidden:
+        if any(path.startswith(one + "/") for one in visible):
+            empty = ["--tmpfs", path, "--remount-ro", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
+            command += empty
     command += ["--ro-bind", os.path.dirname(os.path.abspath(__file__)), _PACKAGE]
-    command += ["--bind", folder, "/scratch", "--remount-ro", "/"]
+    command += ["--perms", "0777", "--size", str(FOLDER_SIZE), "--tmpfs", "/scratch", "--remount-ro", "/"]
     os.execve(found, [*command, "--", python, "-I", "-S", f"{_PACKAGE}/inside.py", "candidate"], {})

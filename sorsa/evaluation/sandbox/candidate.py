@@ -27,7 +27,7 @@ def main() -> None:
     """
     request = values.receive(REQUESTS)
     try:
-        keys = ("level", "folder", "visible", "hidden", "cpu_seconds", "uid")
+        keys = ("level", "folder", "visible", "aliases", "hidden", "cpu_seconds", "uid")
         filtered = isolation.enter(*(request[key] for key in keys))
     except OSError as error:
         values.send(REPLIES, {"broken": str(error)[:MAX_ERROR]})

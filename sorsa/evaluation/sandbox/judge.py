@@ -31,7 +31,8 @@ MAX_ERROR = 300  # characters of an exception text that are kept
 # What candidates and tests use most, loaded once; it also serves candidates whose user cannot enter Python's folder.
 _COMMON_MODULES = (
     "math cmath re collections itertools functools operator string heapq bisect random statistics fractions decimal "
-    "datetime copy hashlib json typing dataclasses enum array struct time calendar queue threading textwrap numbers"
+    "datetime copy hashlib json typing dataclasses enum array struct time calendar queue threading textwrap numbers "
+    "doctest socket"
 )
 
 

@@ -33,13 +33,14 @@ def unshare() -> None:
             stream.write(text)
 
 
-def new_root(folder: str, visible: list[str], hidden: list[str]) -> None:
+def new_root(folder: str, visible: list[str], aliases: dict[str, str], hidden: list[str]) -> None:
     """Make `folder` an in-memory file system that shows only `visible`, then make it the root.
 
     Args:
         folder: An existing empty folder.
         visible: Files and folders that stay readable.
-        hidden: Folders inside visible ones that become empty.
+        aliases: Links to make, path -> where it leads.
+        hidden: Files and folders inside visible ones that become empty.
 
     Raises:
         OSError: The kernel refuses.
@@ -48,9 +49,14 @@ def new_root(folder: str, visible: list[str], hidden: list[str]) -> None:
     call("mount", b"tmpfs", folder.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, f"size={SCRATCH},mode=755".encode())
     for path in visible:
         _show(path, folder + path)
+    for path, real in aliases.items():
+        os.makedirs(os.path.dirname(folder + path), exist_ok=True)
+        os.symlink(real, folder + path)
     for path in hidden:
         if os.path.isdir(folder + path):
             call("mount", b"tmpfs", (folder + path).encode(), b"tmpfs", _MS_RDONLY, b"size=4k")
+        elif os.path.exists(folder + path):
+            call("mount", b"/dev/null", (folder + path).encode(), None, _MS_BIND, None)
     os.mkdir(folder + "/scratch")
     options = f"size={SCRATCH},nr_inodes={ENTRIES},mode=777".encode()
     call("mount", b"tmpfs", (folder + "/scratch").encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options)

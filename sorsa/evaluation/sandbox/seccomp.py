@@ -19,8 +19,13 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _DENY = _ERRNO | errno.EPERM
 # classic BPF: load a word of the call's description, compare, return
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_AND = 0x54
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data; argument i begins at 16 + 8 i, low word first
 _X32 = 0x40000000  # x86_64 has a second table of numbers from here on
+
+# From here on (the numbers are the same on both) every call is one that the kernel does not know: setxattrat,
+# file_setattr and whatever will come. Python and the C library need none: they go back to the older calls.
+_UNKNOWN = 453
 
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # name: (number on x86_64, number on aarch64); None where that architecture lacks it
@@ -55,6 +60,8 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     # memory that the limit on the address space does not count, or that outlives the process
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196),
     "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    # room on the disk beyond the limit on a file's size
+    "fallocate": (285, 47),
     # attributes of files that may belong to the user who grades
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "lchown": (94, None), "fchown": (93, 55), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
@@ -69,11 +76,14 @@ CONDITIONAL = {
 }  # fmt: skip
 
 _CLONE_THREAD = 0x10000
+_CLONE_FILES = 0x400  # without it a thread could have open files of its own, as many again
 _CLONE_NAMESPACES = 0x7E020000
 # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what reading, writing and isatty need
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _FCNTLS = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: signals to others, leases
 _AF_UNIX = 1
+# a datagram socket may send to any address, so only these; the other bits of the type are flags
+_SOCK_STREAM, _SOCK_SEQPACKET, _TYPE_BITS = 1, 5, 0xF
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
@@ -116,6 +126,7 @@ def program(machine: str, process: int) -> list[Instruction]:
     ]
     if machine == "x86_64":
         code += [(_IF_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
+    code += [(_IF_AT_LEAST, 0, 1, _UNKNOWN), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     for numbers in DENIED.values():
         if numbers[column] is not None:
             code += [(_IF_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _DENY)]
@@ -124,12 +135,22 @@ def program(machine: str, process: int) -> list[Instruction]:
         "tkill": _only(0, (process,)),
         "tgkill": _only(0, (process,)),
         "prlimit64": _only(0, (0, process)),
-        "socketpair": _only(0, (_AF_UNIX,)),
+        "socketpair": [
+            (_LOAD, 0, 0, _argument(0)),
+            (_IF_EQUAL, 0, 4, _AF_UNIX),
+            (_LOAD, 0, 0, _argument(1)),
+            (_AND, 0, 0, _TYPE_BITS),
+            (_IF_EQUAL, 2, 0, _SOCK_STREAM),
+            (_IF_EQUAL, 1, 0, _SOCK_SEQPACKET),
+            (_RETURN, 0, 0, _DENY),
+            (_RETURN, 0, 0, _ALLOW),
+        ],
         "ioctl": _only(1, _IOCTLS),
         "fcntl": _all_but(1, _FCNTLS),
         "clone": [
             (_LOAD, 0, 0, _argument(0)),
-            (_IF_ANY_BIT, 0, 2, _CLONE_THREAD),
+            (_IF_ANY_BIT, 0, 3, _CLONE_THREAD),
+            (_IF_ANY_BIT, 0, 2, _CLONE_FILES),
             (_IF_ANY_BIT, 1, 0, _CLONE_NAMESPACES),
             (_RETURN, 0, 0, _ALLOW),
             (_RETURN, 0, 0, _DENY),

@@ -40,7 +40,11 @@ _RAW = (str, int, float, bool, type(None))  # types that JSON has
 
 
 class Opaque:
-    """Stands for a value without plain form."""
+    """Stands for a value without plain form; neither true nor false, so that a test of it alone fails."""
+
+    def __bool__(self) -> bool:
+        """Refuse."""
+        raise TypeError("the candidate returned a value that cannot be carried over, which is neither true nor false")
 
 
 class Closed(Exception):

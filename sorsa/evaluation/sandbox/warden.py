@@ -50,7 +50,7 @@ def start(request: dict[str, Any]) -> tuple[int, int, int, int]:
             os._exit(0)
         os.close(request_read)
         os.close(reply_write)
-        _watch(process, control_read, request["folder"] if request["level"] in isolation.REAL_FOLDER else None)
+        _watch(process, control_read, request["level"], request["folder"])
     except BaseException as error:
         with contextlib.suppress(OSError):
             values.send(reply_write, {"broken": f"{type(error).__name__}: {error}"})
@@ -69,8 +69,10 @@ def _run_candidate(request: dict[str, Any], requests: int, replies: int) -> None
     os.set_inheritable(candidate.REQUESTS, True)
     os.set_inheritable(candidate.REPLIES, True)
     if request["level"] == "bwrap":
+        for standard in (0, 1, 2):  # Python gives no sys.stdin and sys.stdout to who starts without them
+            os.dup2(os.open("/dev/null", os.O_RDWR), standard)
         try:
-            bwrap.become(*(request[key] for key in ("folder", "visible", "hidden", "uid")))
+            bwrap.become(*(request[key] for key in ("visible", "aliases", "hidden", "uid")))
         except OSError as error:
             values.send(candidate.REPLIES, {"broken": str(error)})
     else:
@@ -78,12 +80,13 @@ def _run_candidate(request: dict[str, Any], requests: int, replies: int) -> None
             candidate.main()
 
 
-def _watch(process: int, control: int, folder: str | None) -> None:
+def _watch(process: int, control: int, level: str, folder: str) -> None:
     """Wait until the candidate ends or has to; then kill it and everything that it started."""
     handle = os.pidfd_open(process)
-    pause = None if folder is None else LOOK_EVERY
+    pause = LOOK_EVERY if level == "bwrap" or level in isolation.REAL_FOLDER else None
     while not select.select([handle, control], [], [], pause)[0]:
-        if _overfull(folder):
+        place = _scratch_inside() if level == "bwrap" else folder
+        if place is not None and _overfull(place):
             break
     deadline = time.monotonic() + MAX_KILLING
     # In a PID namespace the candidate is process 1 and the kernel ends the others with it; else they are looked up.
@@ -102,6 +105,12 @@ def _watch(process: int, control: int, folder: str | None) -> None:
             return
         time.sleep(0.001)
         left = isolation.descendants()  # a fork may have been under way when the stop arrived
+
+
+def _scratch_inside() -> str | None:
+    """Return the path of bubblewrap's in-memory working folder, whose number of files it cannot limit."""
+    paths = (f"/proc/{process}/root/scratch" for process in isolation.descendants())
+    return next(filter(os.path.isdir, paths), None)
 
 
 def _overfull(folder: str) -> bool:
