@@ -61,8 +61,8 @@ def build_parser() -> Parser:
     """Return the parser: the modes by hand, one flag for each field of RunConfig."""
     parser = Parser(
         prog="run.py",
-        usage="python run.py --name NAME (--train | --merge | --test | --regrade | --export-lora | --plan) [settings]\n"
-        "       python run.py --compare FILE [FILE ...] [--seeds N] [--run-path DIR] [--name NAME]\n"
+        usage="python run.py --name NAME (--train | --merge | --test | --analyze | ...) [settings]\n"
+        "       python run.py --compare FILE [FILE ...] [--seeds N] [--processes N] [--run-path DIR] [--name NAME]\n"
         "       python run.py --compare-runs A B [--test-dataset NAME] [--run-path DIR] [--json] [--output FILE]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE] [--test-file FILE]\n"
         "       python run.py --convert SOURCE TARGET [--overwrite]",
@@ -163,7 +163,9 @@ def run(mode: str, flags: dict[str, Any]) -> None:
 
     if mode == "regrade":
         check_regrade(flags)
-    options = {key: flags.pop(key, False) for key in ("json", "measure", "show_disagreements")}
+    options = {
+        key: flags.pop(key, None) for key in ("json", "measure", "show_disagreements", "svd_precision", "processes")
+    }
     config_dir = flags.pop("config_dir", None)
     if not flags.get("name"):
         raise UsageError(f"--name is missing. Known: {', '.join(known_names(config_dir)) or 'none'}.")
@@ -171,11 +173,15 @@ def run(mode: str, flags: dict[str, Any]) -> None:
     if mode == "plan":
         from sorsa.planning import plan
 
-        return plan(config, as_json=options["json"], measure=options["measure"])
+        return plan(config, as_json=bool(options["json"]), measure=bool(options["measure"]))
+    if mode == "analyze":
+        from sorsa.analysis.drift import analyze
+
+        return analyze(config, options["svd_precision"] or "fp64", options["processes"])
     if mode == "regrade":
         from sorsa.evaluation import regrade
 
-        return regrade(config, options["show_disagreements"])
+        return regrade(config, bool(options["show_disagreements"]))
     if mode == "train":
         from sorsa.training import train as action
     elif mode == "merge":

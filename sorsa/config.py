@@ -148,6 +148,10 @@ class RunConfig:
         None, "optimizer steps between checkpoints (default: a fifth of the run)", group="training", low=1
     )
 
+    snapshots: int = setting(
+        0, "equal parts of the run after which to keep what was trained, for --analyze", group="training", low=0
+    )
+
     test_dataset: str | None = setting(None, "benchmark; lm-eval with tasks, lm-eval:piqa,boolq", group="testing")
     test_file: str | None = setting(
         None, "local file with the benchmark's questions; perplexity: a .txt; lm-eval: a task's .yaml", group="testing"
@@ -188,6 +192,9 @@ class RunConfig:
         False, "run that code with resource limits alone where no sandbox works", group="testing"
     )
     valid_file: str | None = setting(None, "questions on which --compare chooses the learning rate", group="testing")
+    forgetting_file: str | None = setting(
+        None, "text whose perplexity --compare takes before and after training: what was forgotten", group="testing"
+    )
     lr_grid: list[float] | None = setting(
         None, "learning rates that --compare tries", group="training", above=0, high=10
     )

@@ -19,11 +19,11 @@ from sorsa.methods import METHODS, lacks
 from sorsa.run_folder import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-TRAINED_WITH = ("model", "revision", "tokenizer", "rwkv", "peft", "rank", "alpha", "dropout")
+TRAINED_WITH = ("model", "revision", "tokenizer", "rwkv", "peft", "rank", "init_rank", "alpha", "dropout")
 TRAINED_WITH += ("target_modules", "exclude_modules", "rank_pattern", "decomposition", "osora_train")
 # never carried to a later command
 ASKED_EACH_TIME = ("overwrite", "allow_code_execution", "allow_unsandboxed", "base", "unmerged", "limit", "run_path")
-PATHS = ("model", "tokenizer", "train_dataset", "test_file", "valid_file")
+PATHS = ("model", "tokenizer", "train_dataset", "test_file", "valid_file", "forgetting_file")
 
 Layer = dict[str, tuple[Any, str]]  # setting -> (raw value, where it came from)
 

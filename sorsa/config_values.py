@@ -172,7 +172,7 @@ def check_together(config: RunConfig, mode: str) -> list[str]:
         problems += _check_train_dataset(config)
     if mode in ("test", "regrade"):
         problems += check_benchmark(config.test_dataset)
-    for name in ("test_file", "valid_file") if mode in ("train", "test", "regrade") else ():
+    for name in ("test_file", "valid_file", "forgetting_file") if mode in ("train", "test", "regrade") else ():
         given = getattr(config, name)
         if given and not Path(given).is_file():
             problems.append(f"{name} = {given!r}: no such file")

@@ -15,10 +15,11 @@ from sorsa.errors import UsageError
 
 MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
 MODES |= {"regrade": "--regrade", "plan": "--plan", "compare": "--compare", "compare_runs": "--compare-runs"}
-MODES |= {"convert": "--convert"}
+MODES |= {"convert": "--convert", "analyze": "--analyze"}
 # flag that is no setting -> the modes it is for
 NOT_SETTINGS = {"output": ("grade", "compare_runs"), "json": ("plan", "compare_runs"), "measure": ("plan",)}
 NOT_SETTINGS |= {"seeds": ("compare",), "show_disagreements": ("regrade",)}
+NOT_SETTINGS |= {"svd_precision": ("analyze",), "processes": ("analyze", "compare")}
 _GENERATION = ("engine", "decoding", "max_new_tokens", "overwrite", "test_precision", "valid_batch_size")
 
 
@@ -42,6 +43,16 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar="FILE", nargs="+", help="train, merge and test several configurations with several seeds"
     )
     modes.add_argument("--seeds", metavar="N", type=int, help="--compare: seeds per method [5]")
+    modes.add_argument(
+        "--analyze", action="store_true", help="how far the weights have moved, at each of a run's --snapshots"
+    )
+    modes.add_argument("--svd-precision", metavar="TEXT", help="--analyze: fp64 or fp32 [fp64]")
+    modes.add_argument(
+        "--processes",
+        metavar="N",
+        type=int,
+        help="--analyze: matrices at a time [the CPUs]; --compare: methods at a time [1]",
+    )
     modes.add_argument(
         "--compare-runs",
         metavar=("A", "B"),

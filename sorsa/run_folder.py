@@ -5,9 +5,11 @@ record.json       versions, seed, git commit, command, machine, timings, losses,
 metrics.jsonl     one row per optimizer step
 checkpoints/      resumable states
 start/            PiSSA, OLoRA: the adapter before the first step
+snapshots/        what was trained at chosen steps, for --analyze (`sorsa.analysis.snapshots`)
 adapter/          the trained adapter (PEFT's format), or the trained weights of a method without; the tokenizer
 merged/           the merged model as an ordinary Hugging Face directory; of an RWKV6 also model.pth for its runtime
 lora/             the adapter exported as a plain LoRA
+analysis/         drift.json (`sorsa.analysis.drift`)
 results/          DATASET.json (score), DATASET.jsonl (one row per question), DATASET.completions.jsonl
 """
 
@@ -49,9 +51,12 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.start = self.path / "start"
+        self.snapshots = self.path / "snapshots"
         self.adapter = self.path / "adapter"
         self.merged = self.path / "merged"
         self.lora = self.path / "lora"
+        self.analysis = self.path / "analysis"
+        self.drift = self.analysis / "drift.json"
         self.results = self.path / "results"
 
     def command(self, mode: str) -> str:
@@ -77,8 +82,16 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def _training_files(self) -> list[Path]:
-        """Return everything that training, merging and exporting write."""
-        directories = [self.checkpoints, self.start, self.adapter, self.merged, self.lora]
+        """Return everything that training, merging, exporting and analysing write."""
+        directories = [
+            self.checkpoints,
+            self.start,
+            self.snapshots,
+            self.adapter,
+            self.merged,
+            self.lora,
+            self.analysis,
+        ]
         return [self.config, self.record, self.metrics, *directories]
 
     def result(self, dataset: str) -> Path:

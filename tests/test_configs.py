@@ -108,7 +108,9 @@ def test_says_which_method_it_is_by_name(path: Path) -> None:
     if model == "analysis":
         assert rest.removesuffix("_noreg") == config.peft
         return
-    assert rest == config.peft + rank
+    variant = "_noreg" if config.peft == "sorsa" and not config.gamma else ""
+    variant = "_squared" if not variant and config.regularizer_form == "squared" else variant
+    assert rest == config.peft + rank + variant
     assert path.stem.endswith(paper.CODE_SUFFIX) == (config.train_dataset == "code")
     own_model = {"llama2": "Llama-2-7b", "rwkv6": "v6-Finch-7B", "mistral": "Mistral-7B-v0.1", "gemma": "gemma-7b"}
     own_model |= {"smollm2": "SmolLM2-135M", "demo": "sorsa/demo/model", "demorwkv6": "sorsa/demo/model_rwkv6"}

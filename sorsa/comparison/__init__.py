@@ -20,7 +20,8 @@ RUN_PATH/comparison-NAME/
 
 comparison.json:
     name, status ("running" | "finished"), started, command, model, train_dataset, test_dataset, test_file, valid_file,
-    limit, rule (of grading), seeds [int], gamma_rule (how gamma follows lr)
+    limit, forgetting_file, perplexity_before (of the base model) | null, rule (of grading), seeds [int],
+    gamma_rule (how gamma follows lr)
     environments        distinct {git, versions, host} of the runs; more than one means that something changed meanwhile
     methods [           in the order of the command
         config, file, peft, rank (null where the method has none), trainable_parameters, total_parameters
@@ -30,8 +31,9 @@ comparison.json:
         ]
         lr, gamma, validation_accuracy      of the winner; null until the grid is complete
         runs [          one per seed, ascending
-            seed, run, test {correct, total, accuracy, interval_95} | null, first_loss, last_loss, steps, tokens,
-            seconds, seconds_per_step, peak_host_bytes, peak_gpu_bytes, diverged
+            seed, run, test {correct, total, accuracy, interval_95} | null, perplexity (of forgetting_file) | null,
+            drift (last step's means over the matrices, as in analysis/drift.json) | null, first_loss, last_loss, steps,
+            tokens, seconds, seconds_per_step, peak_host_bytes, peak_gpu_bytes, diverged
         ]
         test {n, mean, sd (of the sample, null for n = 1), interval_95 (counts both seeds and questions, read from the
             rows in results/; Wilson's for n = 1; null where the rows are missing or of other questions)} | null
@@ -47,10 +49,15 @@ merged models and one training's two checkpoints exist at a time.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from sorsa.errors import UsageError
 
 if TYPE_CHECKING:
     from sorsa.comparison.runs import Method, Run
@@ -67,7 +74,8 @@ def compare(flags: dict[str, Any], command: Sequence[str] = (sys.executable, str
     The same call continues where an earlier one was stopped; finished stages are not repeated.
 
     Args:
-        flags: `compare` (paths of YAML files), and optionally `seeds` (default 5), `run_path` and `name`.
+        flags: `compare` (paths of YAML files), and optionally `seeds` (default 5), `run_path`, `name`, and `processes`
+            (methods at work at a time, default 1).
         command: The program that runs one stage, given run.py's flags.
 
     Raises:
@@ -80,22 +88,50 @@ def compare(flags: dict[str, Any], command: Sequence[str] = (sys.executable, str
     from sorsa.comparison.record import table, write_record
     from sorsa.comparison.stages import Stages
 
+    processes = _processes(flags)
     comparison = read_comparison(flags)
     total = sum(len(one.candidates) + len(one.seeds) - 1 for one in comparison.methods)
     with (
         tqdm(total=total, unit="run", desc=comparison.name) as bar,
         Stages(comparison.home, command, announce=bar.set_description_str) as stages,
     ):
+        lock = Lock()
 
         def done(runs: int) -> None:
-            write_record(comparison)
-            bar.update(runs)
+            with lock:
+                write_record(comparison)
+                bar.update(runs)
 
         done(0)
-        for method in comparison.methods:
-            _run_method(method, stages, done)
+        stages.measure_base(comparison.first)
+        _run_methods(comparison.methods, processes, stages, done)
     print(table(write_record(comparison)))
     print(f"record: {comparison.record}")
+
+
+def _processes(flags: dict[str, Any]) -> int:
+    """Take `processes` out of the flags and return it; several share the CPUs, as far as nothing else is asked."""
+    processes = flags.pop("processes", 1)
+    if processes < 1:
+        raise UsageError(f"--processes {processes}: must be at least 1")
+    if processes > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    return processes
+
+
+def _run_methods(methods: Sequence[Method], processes: int, stages: Stages, done: Callable[[int], None]) -> None:
+    """Run all methods, several at a time; the first failure lets the others' running stages save, and is raised."""
+    with ThreadPoolExecutor(processes) as pool:
+        running = [pool.submit(_run_method, method, stages, done) for method in methods]
+        _, rest = wait(running, return_when=FIRST_EXCEPTION)
+        if rest:
+            stages.stop()
+            for one in rest:
+                one.cancel()
+    # stopping makes the others end with KeyboardInterrupt: what made them stop comes first
+    errors = [error for one in running if not one.cancelled() and (error := one.exception())]
+    for error in sorted(errors, key=lambda one: isinstance(one, KeyboardInterrupt)):
+        raise error
 
 
 def _run_method(method: Method, stages: Stages, done: Callable[[int], None]) -> None:

@@ -26,7 +26,7 @@ FLAGS = ("compare", "seeds", "run_path", "name")
 SAME = ("model", "revision", "tokenizer", "train_dataset", "split", "length", "truncation")
 SAME += ("epochs", "max_steps", "seed")
 SAME += ("test_dataset", "test_file", "limit", "max_new_tokens", "test_precision", "grading_rule")
-SAME += ("engine", "decoding", "stop_at_answer")
+SAME += ("engine", "decoding", "stop_at_answer", "forgetting_file")
 # Settings of a run that may change before it is continued: they say where and how fast, not what.
 ELSEWHERE = frozenset({"run_path", "cache_path", "svd_cache_path", "local", "workers", "save_steps"})
 ELSEWHERE |= {"valid_batch_size", "tensor_parallel", "allow_code_execution", "allow_unsandboxed"}
@@ -45,7 +45,7 @@ def read_comparison(flags: dict[str, Any]) -> Comparison:
     if foreign:
         raise UsageError(
             f"--{foreign[0].replace('_', '-')} does not go with --compare: the settings are those of the YAML files; "
-            "only --seeds, --run-path and --name go with it"
+            "only --seeds, --processes, --run-path and --name go with it"
         )
     seeds = flags.get("seeds", SEEDS)
     if seeds < 1:

@@ -39,6 +39,8 @@ def write_record(comparison: Comparison) -> dict[str, Any]:
         "started": _started(comparison.record),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         **{key: getattr(config, key) for key in ("model", "train_dataset", "test_dataset", "test_file", "limit")},
+        "forgetting_file": config.forgetting_file,
+        "perplexity_before": (comparison.first.perplexity_before() or {}).get("perplexity"),
         "valid_file": next((one.config.valid_file for one in comparison.methods if one.has_grid), None),
         "rule": config.grading_rule,
         "seeds": list(seeds),
@@ -121,11 +123,19 @@ def _run_facts(run: Run) -> dict[str, Any]:
         "seed": run.config.seed,
         "run": run.name,
         "test": _score(run.test_result()),
+        "perplexity": (run.perplexity() or {}).get("perplexity"),
+        "drift": _last_drift(run),
         "diverged": run.diverged,
         "steps": steps,
         "seconds_per_step": round(seconds / steps, 4) if seconds and steps else None,
         **{key: record.get(key) for key in _COPIED},
     }
+
+
+def _last_drift(run: Run) -> dict[str, Any] | None:
+    """Return the means over the matrices at the last step, None before `--analyze`."""
+    drift = run.drift()
+    return drift["mean"][-1] if drift else None
 
 
 def _gamma(run: Run) -> float | None:

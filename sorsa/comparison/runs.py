@@ -11,6 +11,7 @@ from typing import Any
 
 from sorsa.config import RunConfig
 from sorsa.errors import UsageError
+from sorsa.evaluation.perplexity import NAME as PERPLEXITY
 from sorsa.evaluation.questions import read_jsonl
 from sorsa.methods import lacks
 from sorsa.run_folder import RunFolder
@@ -77,6 +78,23 @@ class Run:
     def validation_result(self) -> dict[str, Any] | None:
         """Return the record of the test on the validation questions, None before it."""
         return _read_json(self.validation.result(self.config.test_dataset))
+
+    @property
+    def untrained(self) -> RunFolder:
+        """A folder of the same name for what the base model is measured on."""
+        return RunFolder(self.home / "base", self.name)
+
+    def perplexity(self) -> dict[str, Any] | None:
+        """Return the record of the perplexity of `forgetting_file` after training, None before it was taken."""
+        return _read_json(self.folder.result(PERPLEXITY))
+
+    def perplexity_before(self) -> dict[str, Any] | None:
+        """Return the same of the base model; it is taken once per comparison, under the name of its first run."""
+        return _read_json(self.untrained.result(f"base-{PERPLEXITY}"))
+
+    def drift(self) -> dict[str, Any] | None:
+        """Return what `--analyze` found, None before it."""
+        return _read_json(self.folder.drift)
 
     def discard_merged(self) -> None:
         """Delete the merged model, if there is one: `--merge` makes it again from the adapter."""
@@ -192,6 +210,11 @@ class Comparison:
     name: str
     home: Path
     methods: tuple[Method, ...]
+
+    @property
+    def first(self) -> Run:
+        """The run under whose name the base model is measured."""
+        return self.methods[0].candidates[0]
 
     @property
     def record(self) -> Path:

@@ -1,4 +1,4 @@
-"""One process per stage (`--train`, `--merge`, `--test`), its log, what is skipped because it is done, and Ctrl-C."""
+"""One process per stage (`--train`, `--merge`, ...), its log, what is skipped because it is done, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Self
 
 from sorsa.comparison.runs import Run
 from sorsa.errors import UsageError
+from sorsa.evaluation.perplexity import NAME as PERPLEXITY
 from sorsa.files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -25,10 +26,10 @@ _REASON_LENGTH = 300  # characters of a failed stage's last line
 
 
 class Stages:
-    """Runs stages in child processes, one after the other, as a context manager.
+    """Runs stages in child processes, as a context manager; each call of a method waits for its own child.
 
-    While it is open its folder is locked, and SIGINT, SIGTERM and SIGHUP go to the child: it saves and ends, then
-    KeyboardInterrupt is raised here.
+    While it is open its folder is locked, and SIGINT, SIGTERM and SIGHUP go to the children: they save and end, then
+    KeyboardInterrupt is raised. Several threads may use it.
 
     Args:
         home: The comparison's folder, made if it is missing.
@@ -39,7 +40,7 @@ class Stages:
     def __init__(self, home: Path, command: Sequence[str], announce: Callable[[str], object]) -> None:
         self._command, self._logs, self._lock_file = list(command), home / "logs", home / ".lock"
         self._announce = announce
-        self._child: subprocess.Popen | None = None
+        self._children: set[subprocess.Popen] = set()
         self._stopping = False
 
     def __enter__(self) -> Self:
@@ -78,9 +79,32 @@ class Stages:
         link.unlink()
 
     def test(self, run: Run) -> None:
-        """Bring a run to its score on the test split; a training that diverges is left without one."""
+        """Bring a run to its score on the test split; a training that diverges is left without one.
+
+        Where its configuration asks for them, what it has forgotten (`forgetting_file`) and how far its weights have
+        moved (`snapshots`) are measured too.
+        """
         if run.test_result() is None and self._make_merged(run):
             self._call(run, "test", "test")
+        text = run.config.forgetting_file
+        if text and run.perplexity() is None and self._make_merged(run):
+            self._call(run, "test", "forgetting", "--test-dataset", PERPLEXITY, "--test-file", text)
+        if run.config.snapshots and run.drift() is None and run.trained:
+            self._call(run, "analyze", "analyze", "--processes", "1")
+
+    def measure_base(self, run: Run) -> None:
+        """Take the perplexity of the base model that a run starts from, if it asks for perplexities."""
+        text = run.config.forgetting_file
+        if text and run.perplexity_before() is None:
+            write_whole(run.yaml, run.config.to_yaml())
+            words = ["--base", "--run-path", str(run.untrained.run_path)]
+            self._call(run, "test", "base", *words, "--test-dataset", PERPLEXITY, "--test-file", text)
+
+    def stop(self) -> None:
+        """Let the running stages save and end, and no other begin."""
+        self._stopping = True
+        for child in list(self._children):
+            child.send_signal(signal.SIGINT)
 
     def _make_merged(self, run: Run) -> bool:
         """Bring a run to a merged model; return False where its training diverged, now or before."""
@@ -145,7 +169,7 @@ class Stages:
             stream.write(f"$ {shlex.join(command)}\n".encode())
             stream.flush()
             begin = stream.tell()
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -154,19 +178,19 @@ class Stages:
                 start_new_session=True,
                 pass_fds=[self._lock.fileno()],  # should this process be killed, the child keeps the folder locked
             )
+            self._children.add(child)
             if self._stopping:  # the signal came while it was being started
-                self._child.send_signal(signal.SIGINT)
-            code = self._child.wait()
-            self._child = None
+                child.send_signal(signal.SIGINT)
+            code = child.wait()
+            self._children.discard(child)
             stream.seek(begin)
             return code, stream.read().decode("utf-8", "replace")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on as Ctrl-C; a second one makes the child stop without saving."""
-        self._stopping = True
-        if self._child is not None:
+        """Pass a signal on as Ctrl-C; a second one makes the children stop without saving."""
+        if self._children:
             logger.warning("\nstopping: waiting for the running stage to save; press Ctrl-C again to stop at once")
-            self._child.send_signal(signal.SIGINT)
+        self.stop()
 
 
 def _reason(output: str) -> str:

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from sorsa import trained_weights
+from sorsa.analysis.snapshots import SnapshotWriter
 from sorsa.data import load_training_set
 from sorsa.data.collate import ResponseCollator
 from sorsa.errors import Diverged, UsageError
@@ -126,7 +127,9 @@ def _load_model(
 
 def _callbacks(config: RunConfig, folder: RunFolder, stop: GracefulStop) -> list[TrainerCallback]:
     """Return the Trainer's callbacks; the method's come first, for the metrics copy values of theirs."""
-    return [*find_method(config.peft).callbacks(config), MetricsWriter(folder.metrics), CheckpointMarker(), stop]
+    own = find_method(config.peft).callbacks(config)
+    keep = [SnapshotWriter(folder.snapshots, config.snapshots)] if config.snapshots else []
+    return [*own, MetricsWriter(folder.metrics), *keep, CheckpointMarker(), stop]
 
 
 def _fit(trainer: Trainer, stop: GracefulStop, checkpoint: Path | None) -> None:
