@@ -5,6 +5,7 @@ Forked from the warden, or at level `bwrap` run by bubblewrap through inside.py.
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 import types
@@ -54,7 +55,7 @@ def _serve(programs: list[str], entry_point: str, token: str) -> None:
         if not callable(function):
             raise NameError(f"the program does not define {entry_point}")
     except BaseException as error:  # whatever the program raised, SystemExit too, is its failure
-        values.send(REPLIES, {"token": token, "error": _describe(error)})
+        values.send(REPLIES, {"token": token, **_describe(error)})
         return
     values.send(REPLIES, {"token": token, "value": None})
     while True:
@@ -64,7 +65,7 @@ def _serve(programs: list[str], entry_point: str, token: str) -> None:
             arguments, keywords = values.decode(request["arguments"]), values.decode(request["keywords"])
             reply = {"token": token, "value": values.encode(function(*arguments, **keywords))}
         except BaseException as error:
-            reply = {"token": token, "error": _describe(error)}
+            reply = {"token": token, **_describe(error)}
         values.send(REPLIES, reply)
 
 
@@ -79,9 +80,12 @@ def _compile(programs: list[str]) -> tuple[int, types.CodeType]:
     raise SyntaxError("no program")
 
 
-def _describe(error: BaseException) -> list[Any]:
+def _describe(error: BaseException) -> dict[str, Any]:
+    """Return what the tests may see of an exception: see `judge.exception`."""
+    kind = type(error)
+    names = [base.__name__ for base in kind.__mro__ if vars(builtins).get(base.__name__) is base]
     try:
-        text = str(error)
+        text, arguments = str(error)[:MAX_ERROR], values.encode(list(error.args))
     except BaseException:  # a class of the candidate's may raise here too
-        text = "?"
-    return [type(error).__name__, text[:MAX_ERROR]]
+        text, arguments = "?", ["o"]
+    return {"error": [kind.__name__, names, text], "value": arguments}
