@@ -1,8 +1,9 @@
 """Python values over a pipe: only plain built-in data survives, so no behaviour crosses.
 
 A class with a lying `__eq__`, a patched int or a thread cannot cross; what has no plain form becomes an Opaque, which
-equals nothing. Iterators stay iterators (a `map` object is not equal to a list, as in an ordinary test run). Exact
-numbers of the library (Fraction, Decimal) and numpy's scalars cross, since honest solutions return them.
+equals nothing. What does cross equals what it would in an ordinary test run: a `map` object or a deque is no list, a
+Counter is a dict. Subclasses come over as what they derive from (a named tuple is a tuple without names), numpy's
+scalars as Python's, and a defaultdict keeps a factory that is a built-in type.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import select
 import struct
 import sys
 import time
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator
 
 TYPE_CHECKING = False  # see candidate.py
 if TYPE_CHECKING:
@@ -23,20 +26,47 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 32 << 20  # bytes; HumanEval+ has lists of a million numbers
 MAX_ITEMS = 3_000_000  # values in one message
 MAX_DEPTH = 100
+_RAW = (str, int, float, bool, type(None))  # types that JSON has
 _RAW_INT = 1 << 64  # JSON's decimal digits take quadratic time for large integers; those go in base 16
-_ITERATORS = (type(iter([])), map, filter, zip, enumerate, reversed, type(reversed([])), type(x for x in ()))
-_ITERATORS += (type({}.values()),)  # equal to nothing else either
-_SETS = (set, type({}.keys()), type({}.items()))
+# kind: (type, how its items become such a value again)
+_COLLECTIONS = {
+    "l": (list, list),
+    "t": (tuple, tuple),
+    "S": (set, set),
+    "F": (frozenset, frozenset),
+    "keys": (type({}.keys()), lambda items: dict.fromkeys(items).keys()),
+    "items": (type({}.items()), lambda items: dict(items).items()),
+    "values": (type({}.values()), lambda items: dict(enumerate(items)).values()),  # equal to nothing, not even another
+    "I": (Iterator, iter),
+}
+_DICTS = {"d": dict, "ordered": OrderedDict, "counter": lambda pairs: Counter(dict(pairs))}
+_FACTORIES = {one.__name__: one for one in (int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset)}
 _SCALARS = {
     "i": lambda text: int(text, 16),
     "y": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
     "c": lambda pair: complex(*pair),
-    "q": lambda pair: importlib.import_module("fractions").Fraction(int(pair[0], 16), int(pair[1], 16)),
-    "D": lambda text: importlib.import_module("decimal").Decimal(text),
     "r": lambda ends: range(*(int(end, 16) for end in ends)),
 }
-_COLLECTIONS = {"l": list, "t": tuple, "S": set, "F": frozenset, "I": iter}
-_RAW = (str, int, float, bool, type(None))  # types that JSON has
+# Of modules not worth loading just to find that a value is none of theirs. kind: (module, how it is written, and read)
+_LIBRARY = {
+    "Fraction": (
+        "fractions",
+        lambda value: [hex(value.numerator), hex(value.denominator)],
+        lambda kind, pair: kind(int(pair[0], 16), int(pair[1], 16)),
+    ),
+    "Decimal": ("decimal", str, lambda kind, text: kind(text)),
+    "array": ("array", lambda value: [value.typecode, value.tolist()], lambda kind, parts: kind(*parts)),
+    # before its base, date
+    "datetime": ("datetime", lambda value: value.isoformat(), lambda kind, text: kind.fromisoformat(text)),
+    "date": ("datetime", lambda value: value.isoformat(), lambda kind, text: kind.fromisoformat(text)),
+    "time": ("datetime", lambda value: value.isoformat(), lambda kind, text: kind.fromisoformat(text)),
+    "timedelta": (
+        "datetime",
+        lambda value: [value.days, value.seconds, value.microseconds],
+        lambda kind, parts: kind(*parts),
+    ),
+}
 
 
 class Opaque:
@@ -73,11 +103,22 @@ def encode(value: Any, depth: int = 0, left: list[int] | None = None) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, dict):
-        return ["d", [[encode(k, depth + 1, left), encode(v, depth + 1, left)] for k, v in dict.items(value)]]
-    for kind, types in (("l", list), ("t", tuple), ("S", _SETS), ("F", frozenset), ("I", _ITERATORS)):
+        return _encode_dict(value, depth, left)
+    if isinstance(value, deque):
+        return ["deque", _encode_items(value, depth, left), value.maxlen]
+    for kind, (types, _) in _COLLECTIONS.items():
         if isinstance(value, types):
             return [kind, _encode_items(value, depth, left)]
     return _encode_rare(value)
+
+
+def _encode_dict(value: Any, depth: int, left: list[int]) -> list[Any]:
+    ordered = isinstance(value, OrderedDict)
+    items = (OrderedDict if ordered else dict).items(value)  # a dict's own order is another after `move_to_end`
+    pairs = [[encode(k, depth + 1, left), encode(v, depth + 1, left)] for k, v in items]
+    if isinstance(value, defaultdict):
+        return ["default", pairs, next((n for n, one in _FACTORIES.items() if one is value.default_factory), None)]
+    return ["ordered" if ordered else "counter" if isinstance(value, Counter) else "d", pairs]
 
 
 def _encode_items(value: Any, depth: int, left: list[int]) -> list[Any]:
@@ -91,24 +132,18 @@ def _encode_items(value: Any, depth: int, left: list[int]) -> list[Any]:
 
 def _encode_rare(value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
-        return ["y", bytes(value).hex()]
+        return ["y" if isinstance(value, bytes) else "bytearray", bytes(value).hex()]
     if isinstance(value, complex):
         return ["c", [value.real, value.imag]]
-    if _is("fractions", "Fraction", value):
-        return ["q", [hex(value.numerator), hex(value.denominator)]]
-    if _is("decimal", "Decimal", value):
-        return ["D", str(value)]
     if isinstance(value, range):
         return ["r", [hex(end) for end in (value.start, value.stop, value.step)]]
+    for kind, (module, write, _) in _LIBRARY.items():
+        if module in sys.modules and isinstance(value, getattr(sys.modules[module], kind)):
+            return [kind, write(value)]
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         plain = value.item()
         return encode(plain, MAX_DEPTH) if type(plain).__module__ == "builtins" else ["o"]
     return ["o"]
-
-
-def _is(module: str, name: str, value: Any) -> bool:
-    """Return whether a value is of a class whose module is not worth loading to find out."""
-    return module in sys.modules and isinstance(value, getattr(sys.modules[module], name))
 
 
 def decode(form: Any) -> Any:
@@ -122,14 +157,19 @@ def decode(form: Any) -> Any:
 def _decode(form: Any) -> Any:
     if isinstance(form, _RAW):
         return form
-    kind = form[0]
+    kind, content = form[0], form[1] if len(form) > 1 else None
     if kind == "o":
         return Opaque()
     if kind in _SCALARS:
-        return _SCALARS[kind](form[1])
-    if kind == "d":
-        return {_decode(key): _decode(value) for key, value in form[1]}
-    return _COLLECTIONS[kind]([_decode(item) if isinstance(item, list | dict) else item for item in form[1]])
+        return _SCALARS[kind](content)
+    if kind in _LIBRARY:
+        module, _, read = _LIBRARY[kind]
+        return read(getattr(importlib.import_module(module), kind), content)
+    if kind in _DICTS or kind == "default":
+        pairs = [(_decode(key), _decode(value)) for key, value in content]
+        return _DICTS[kind](pairs) if kind in _DICTS else defaultdict(_FACTORIES.get(form[2]), pairs)
+    items = [_decode(item) if isinstance(item, list | dict) else item for item in content]
+    return deque(items, form[2]) if kind == "deque" else _COLLECTIONS[kind][1](items)
 
 
 def send(pipe: int, message: dict[str, Any], deadline: float | None = None) -> None:
