@@ -1,7 +1,7 @@
 """Taking a function out of a chat-like answer, by named rules; the name stands in the results beside each verdict.
 
 First where the code stands (`find_code`): a fenced block, or the whole answer. Then how it becomes a program together
-with HumanEval's prompt (`spellings`): of several spellings the first that compiles runs.
+with HumanEval's prompt (`spellings`). Of all of them (`programs`) the first that compiles runs.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
+from typing import NamedTuple
 
 MAX_CODE = 100_000  # characters; longer answers are cut, no function needs them
+MAX_BLOCKS = 8  # of one answer that are tried
 
 PYTHON_FENCE, PLAIN_FENCE, APOSTROPHES = "python fence", "plain fence", "apostrophe fence"
 NO_FENCE = "no fence"
 UNCLOSED, OF_SEVERAL, JOINED = "unclosed ", ", one of several", ", those before it joined"
+INSTEAD = ", instead of one that does not compile"
 
 WHOLE, BODY, BODY_MOVED, BODY_FIRST_LINE = "whole function", "body", "body, indented anew", "body, first line indented"
 WHOLE_MOVED, FROM_TEXT, CLASS = "whole function, indented anew", "function out of text", "method of a class"
 BODY_CUT = "body, text after it cut off"
 NOT_PYTHON = "not Python"
+_CUT = (FROM_TEXT, BODY_CUT)  # what leaves something of a block out, when no block compiles as it is
 
 _LABELS = ("python", "python3", "py")
 _BACKTICKS = re.compile(r"(?:^|[^`])```+[ \t]*(?:([\w+#.-]+)[ \t]*)?$")
@@ -37,15 +41,47 @@ _ENGLISH = re.compile(r"\n(?=[A-Z][a-z][^=(\[\n]*(?:[.:!]|[ \t]\w+[ \t]\w+))")  
 _HEAD_END = re.compile(r":[ \t]*(?:#.*)?$")
 _PLACEHOLDER = re.compile(r"[ \t]*(?:(?:pass|\.\.\.|raise NotImplementedError\b.*)[ \t]*)?(?:#.*)?")
 _DEFINITION_LINE = re.compile(r"\s|$|#|@\w|\)|(?:async )?def |class |import |from [\w.]+ import ")
+_RETURN = re.compile(r"^[ \t]*(?:return|yield)\b", re.MULTILINE)
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 
 
-def find_code(answer: str, entry_point: str) -> tuple[str, str]:
+class Program(NamedTuple):
+    """A program that an answer may mean: the code in it, where that stood, and the rule that made `text` of it."""
+
+    code: str
+    where: str
+    rule: str
+    text: str
+
+
+def programs(answer: str, prompt: str, entry_point: str) -> list[Program]:
+    """Return the programs to try in order; the first that compiles runs.
+
+    A block that compiles only in part comes after one that does as a whole.
+
+    Args:
+        answer: The model's text.
+        prompt: HumanEval's.
+        entry_point: The function's name.
+    """
+    found = [
+        Program(code, where, rule, text)
+        for code, where in find_code(answer, entry_point)
+        for rule, text in spellings(code, prompt, entry_point)
+    ]
+    unique: dict[str, Program] = {}
+    for one in sorted(found, key=lambda one: one.rule in _CUT):
+        unique.setdefault(one.text, one)
+    return list(unique.values())
+
+
+def find_code(answer: str, entry_point: str) -> list[tuple[str, str]]:
     """Return (code, where it stood): the first fenced block that defines the function, else the first block of Python.
 
-    A block that only shows the function's head gives way to a later one that defines it; blocks before it that hold
-    just imports and definitions belong to it. Blocks with another language's label do not count; an answer without a
-    block is code as a whole, and so is what stands before a last fence that opens nothing.
+    Later ones of the same kind follow, for when it does not compile. A block that only shows the function's head gives
+    way to a later one that defines it; blocks before it that hold just imports and definitions belong to it. Blocks
+    with another language's label do not count; an answer without a block is code as a whole, and so is what stands
+    before a last fence that opens nothing.
 
     Args:
         answer: The model's text; only the first MAX_CODE characters are read.
@@ -57,16 +93,21 @@ def find_code(answer: str, entry_point: str) -> tuple[str, str]:
     if not defining and blocks and blocks[0][1].startswith(UNCLOSED):
         before = answer[: answer.rindex(blocks[0][0])].rstrip().rpartition("\n")[0]  # without the fence's line
         if _defines(before, entry_point) or before.lstrip("\n")[:1] in (" ", "\t"):
-            return before + "\n", NO_FENCE
+            return [(before + "\n", NO_FENCE)]
     real = [block for block in defining if not is_stub(block[0], entry_point)]
-    code, where = chosen = (real or defining or blocks or [(answer, NO_FENCE)])[0]
-    if len(blocks) > 1:
-        where += OF_SEVERAL
-    if defining:
-        earlier = [text for text, _ in blocks[: blocks.index(chosen)] if _only_defines(text, entry_point)]
-        if earlier:
-            return "\n\n".join([*map(textwrap.dedent, earlier), textwrap.dedent(code)]), where + JOINED
-    return code, where
+    bodies = blocks[:1] + [block for block in blocks[1:] if _RETURN.search(block[0])]  # others show how to call it
+    found: list[tuple[str, str]] = []
+    for block in (real or defining or bodies or [(answer, NO_FENCE)])[:MAX_BLOCKS]:
+        code, where = block
+        if len(blocks) > 1:
+            where += OF_SEVERAL
+        if defining:
+            earlier = [text for text, _ in blocks[: blocks.index(block)] if _only_defines(text, entry_point)]
+            if earlier:
+                code = "\n\n".join([*map(textwrap.dedent, earlier), textwrap.dedent(code)])
+                where += JOINED
+        found.append((code, where + INSTEAD if found else where))
+    return found
 
 
 def _blocks(answer: str) -> Iterator[tuple[str, str]]:

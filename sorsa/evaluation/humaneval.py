@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNJUDGED, Item, Question, Verdict
-from sorsa.evaluation.code_extraction import MAX_CODE, NOT_PYTHON, find_code, spellings
+from sorsa.evaluation.code_extraction import MAX_CODE, NOT_PYTHON, find_code, programs
 from sorsa.evaluation.questions import read_rows, require_text
 from sorsa.evaluation.sandbox import SECONDS, Candidate, Outcome, check_all
 from sorsa.evaluation.stopping import settled
@@ -124,26 +124,27 @@ def grade(items: Iterable[Item], seconds: float, modules: tuple[str, ...]) -> It
         modules: What the tests import.
     """
     items = list(items)
-    found = [_read(one) for one in items]
+    found = [programs(one.text or "", one.gold["prompt"], one.gold["entry_point"]) for one in items]
     jobs: list[tuple[Candidate, Candidate | None]] = []
-    for one, (_, _, spelt) in zip(items, found, strict=True):
+    for one, tried in zip(items, found, strict=True):
         problem = (one.gold["entry_point"], one.gold["prompt"], one.gold["test"], seconds, modules)
-        ours = Candidate(tuple(program for _, program in spelt), *problem)
+        ours = Candidate(tuple(program.text for program in tried), *problem)
         authors = one.gold["prompt"] + extract_authors(one.text or "")
-        same = authors.rstrip() == spelt[0][1].rstrip()  # then it is the first that ours tries
+        same = authors.rstrip() == tried[0].text.rstrip()  # then it is the first that ours tries
         jobs.append((ours, None if same else Candidate((authors,), *problem)))
     distinct = list(dict.fromkeys(job for pair in jobs for job in pair if job))
     # both rules' programs of an answer stand side by side, so its verdicts come out as the work goes on
     outcomes = check_all(distinct)
     known: dict[Candidate, Outcome] = {}
-    for one, (code, where, spelt), (ours, authors) in zip(items, found, jobs, strict=True):
+    for one, tried, (ours, authors) in zip(items, found, jobs, strict=True):
         while ours not in known or (authors or ours) not in known:
             known[distinct[len(known)]] = next(outcomes)
         empty = not (one.text or "").strip()
         index = known[ours].program
-        rule = spelt[index][0] if index is not None and 0 <= index < len(spelt) else NOT_PYTHON
+        compiled = index is not None and 0 <= index < len(tried)
+        ran = tried[index] if compiled else tried[0]._replace(rule=NOT_PYTHON)
         yield {
-            "ours": _verdict(known[ours], code, empty, None if empty else f"{where}: {rule}"),
+            "ours": _verdict(known[ours], ran.code, empty, None if empty else f"{ran.where}: {ran.rule}"),
             "authors": _verdict(
                 known[authors] if authors else _first(known[ours]), extract_authors(one.text or ""), empty, None
             ),
@@ -153,12 +154,6 @@ def grade(items: Iterable[Item], seconds: float, modules: tuple[str, ...]) -> It
 def _first(outcome: Outcome) -> Outcome:
     """Return the outcome of a candidate's first spelling alone: it is what ran, unless it does not compile."""
     return Outcome("failed", "SyntaxError") if outcome.program else outcome
-
-
-def _read(one: Item) -> tuple[str, str, list[tuple[str, str]]]:
-    """Return the code in an answer, where it stood, and its spellings with their rules."""
-    code, where = find_code(one.text or "", one.gold["entry_point"])
-    return code, where, spellings(code, one.gold["prompt"], one.gold["entry_point"])
 
 
 def _verdict(outcome: Outcome, code: str, empty: bool, how: str | None) -> Verdict:
@@ -191,4 +186,5 @@ def extract_authors(answer: str) -> str:
     return "" if start > begin and answer.startswith("```", start) else answer
 
 
-complete = settled(lambda text, question: (extract_authors(text), find_code(text, question.gold["entry_point"])[0]))
+# The block that comes first: whether it compiles is found out in the sandbox, long after generation.
+complete = settled(lambda text, question: (extract_authors(text), find_code(text, question.gold["entry_point"])[0][0]))

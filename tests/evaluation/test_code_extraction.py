@@ -124,6 +124,8 @@ RIGHT = {
 STUB = 'def total(numbers):\n    """ Sum. """\n'
 CALLS = "def total(numbers):\n    return reduce(add, numbers, 0)\n"
 HELPERS = "from functools import reduce\n\ndef add(a, b):\n    return a + b\n"
+BROKEN = "def total(numbers):\n    return sum(numbers\n"
+HALF = "def total(numbers):\n    result = 0\n\nNow the loop:\n    for n in numbers:\n"
 JOINED = "python fence, one of several, those before it joined"
 RIGHT |= {
     f"a stub before it: {end!r}": (
@@ -154,6 +156,36 @@ RIGHT |= {
         "python fence",
         "whole function",
     ),
+    "the second function compiles": (
+        f"```python\n{BROKEN}```\nNo, so:\n```python\n{PLAIN}```",
+        "python fence, one of several, instead of one that does not compile",
+        "whole function",
+    ),
+    "the third function compiles, with its helpers": (
+        f"```python\n{BROKEN}```\n```\n{BROKEN}```\n```python\n{HELPERS}```\n```python\n{CALLS}```",
+        f"{JOINED}, instead of one that does not compile",
+        "whole function",
+    ),
+    "the second body compiles": (
+        f"```python\n    return sum(numbers\n```\n```\nprint(total([1]))\n```\nNo:\n```python\n{BODY}```",
+        "python fence, one of several, instead of one that does not compile",
+        "body",
+    ),
+    "text in the block, and an example": (
+        f"```python\n{PLAIN}\nThis works.\n```\n```python\nprint(total([1]))\n```",
+        "python fence, one of several",
+        "function out of text",
+    ),
+    "text in the block of the body, and an example": (
+        f"```python\n{BODY}\nThis works.\n```\n```python\nprint(total([1]))\n```",
+        "python fence, one of several",
+        "body, text after it cut off",
+    ),
+    "a whole function instead of one with text": (
+        f"```python\n{HALF}```\n```python\n{PLAIN}```",
+        "python fence, one of several, instead of one that does not compile",
+        "whole function",
+    ),
     "a last fence that opens nothing": (f"{PLAIN}```\nThis adds the numbers.", "no fence", "whole function"),
     "a last fence after the body": (f"{BODY}```\nThis adds the numbers.", "no fence", "body"),
 }
@@ -162,6 +194,11 @@ WRONG = {
     "leaves the program": ("```python\nimport sys\nsys.exit(0)\n```", "python fence: body"),
     "prose": ("I cannot do that, sorry.", "no fence: not Python"),
     "another language": ("```javascript\nfunction total(a) { return 3 }\n```", "no fence: not Python"),
+    "the first compiles": (
+        f"```python\ndef total(numbers):\n    return 3\n```\n```python\n{PLAIN}```",
+        "python fence, one of several: whole function",
+    ),
+    "none compiles": (f"```python\n{BROKEN}```\n```python\n{BROKEN}x```", "python fence, one of several: not Python"),
     "only the head": ("def total(numbers):", "no fence: not Python"),
 }
 
@@ -192,6 +229,11 @@ def test_every_rule_is_tested() -> None:
     named = {value for key, value in vars(rules).items() if key.isupper() and isinstance(value, str)}
     seen = " | ".join([f"{row[1]}: {row[2]}" for row in RIGHT.values()] + [row[1] for row in WRONG.values()])
     assert {rule for rule in named if rule not in seen} == set()
+
+
+def test_the_code_that_ran_is_recorded(graded: dict) -> None:
+    assert graded["the second function compiles"].extracted == PLAIN
+    assert graded["none compiles"].extracted == BROKEN
 
 
 def test_a_function_is_no_stub() -> None:
@@ -231,10 +273,10 @@ def test_hostile_answers_are_read_in_linear_time() -> None:
         "def f(x):" + ":\n    #" * (n // 7),
         "def f(x):\n" + "    raise NotImplementedError" * (n // 29),
         "```python\nimport x\n```\n" * (n // 24),
+        "```python\ndef f(x\n```\n" * (n // 24),
     ):
         humaneval.extract_authors(answer)
-        code, _ = rules.find_code(answer, "f")
-        assert rules.spellings(code, PROMPT, "f")
+        assert rules.programs(answer, PROMPT, "f")
     assert time.monotonic() - begin < 5  # quadratic patterns took minutes
 
 
@@ -246,6 +288,5 @@ def test_long_answers_are_read_quickly() -> None:
         "A b c\n" * 60_000,
         "=" * 400_000,
     ):
-        code, _ = rules.find_code(answer, "total")
-        assert len(code) <= rules.MAX_CODE
-        assert rules.spellings(code, PROMPT, "total")
+        tried = rules.programs(answer, PROMPT, "total")
+        assert tried and all(len(one.code) <= rules.MAX_CODE for one in tried)

@@ -61,7 +61,7 @@ def test_code_is_complete_when_nothing_can_change_it(text: str, done: bool) -> N
     assert (humaneval.complete(text, question) is not None) == done
     if done:
         for more in ("```python\ndef f(y):\n    return 0\n```\n", "def f(y): ...", "'''python\ndef f(y): ...\n'''"):
-            assert find_code(text + more, "f")[0] == find_code(text, "f")[0]
+            assert find_code(text + more, "f")[0][0] == find_code(text, "f")[0][0]
             assert humaneval.extract_authors(text + more) == humaneval.extract_authors(text)
 
 
