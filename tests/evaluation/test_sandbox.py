@@ -159,6 +159,21 @@ def test_numpy_and_asyncio_work(level: str) -> None:
     assert run(program, level, 8.0).verdict == "passed"
 
 
+@pytest.mark.parametrize("level", LEVELS[:3])
+def test_a_pool_of_threads_fits_but_no_more_memory(level: str) -> None:
+    """64 at once, each with a heap of its own to fill; not at level `limits`, which counts each as a process."""
+    program = (
+        "import threading\ndef f(x):\n    kept, all_here = [], threading.Barrier(64)\n"
+        "    def work(i):\n        try: kept.append(bytes(%d))\n        except MemoryError: all_here.abort()\n"
+        "        all_here.wait()\n        kept.append([i] * 10_000)\n"
+        "    threads = [threading.Thread(target=work, args=(i,)) for i in range(64)]\n"
+        "    for one in threads: one.start()\n    for one in threads: one.join()\n"
+        "    return x * x if len(kept) == 128 else 0"
+    )
+    assert run(program % (1 << 20), level).verdict == "passed"
+    assert run(program % (16 << 20), level).verdict == "failed"  # 1 GiB and the stacks
+
+
 def test_first_spelling_that_compiles_runs() -> None:
     level = sandbox.strongest_level()
     outcome = check(Candidate(("def f(x) return", "def f(x): return x * x"), "f", "", TEST), level)

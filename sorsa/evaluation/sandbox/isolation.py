@@ -31,6 +31,7 @@ from .kernel import (
     PR_SET_PDEATHSIG,
     call,
     prctl,
+    share_heap,
 )
 
 LEVELS = ("bwrap", "namespaces", "landlock", "limits")  # strongest first
@@ -42,7 +43,7 @@ TASKS_WITHOUT_FILTER = 4  # 4 x 512 MiB = 2 GiB
 FILE_SIZE = 1 << 20  # bytes per file; with OPEN_FILES it also bounds what deleted but open files hold
 FOLDER_SIZE = 32 << 20  # bytes in the working folder
 OPEN_FILES = 64
-THREADS = 32
+THREADS = 80  # a pool of 64, and some; their stacks take 8 MiB of MEMORY each, if only reserved
 
 _LAST_CAPABILITY = 40
 # From here on a uid belongs to nobody; one per candidate, so that the process limit counts each alone.
@@ -140,6 +141,7 @@ def enter(
     # opened as who we are, who may pass the folders above it; entered as the new user, to whom alone it belongs
     scratch = os.open("/scratch" if level in ("bwrap", "namespaces") else folder, os.O_PATH | os.O_DIRECTORY)
     limit_resources(seconds, MEMORY)
+    share_heap()
     _drop_privileges(uid)
     os.fchdir(scratch)
     os.close(scratch)

@@ -6,6 +6,7 @@ import ctypes
 import os
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 36, 38
+_M_ARENA_MAX = -8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -47,6 +48,12 @@ def system_call(name: str, number: int, *arguments: int | bytes | None) -> int:
 def prctl(option: int, value: int) -> None:
     """Set one attribute of this process. Raises OSError where the kernel refuses."""
     call("prctl", option, value, 0, 0, 0)
+
+
+def share_heap() -> None:
+    """Let all threads to come allocate from one heap; glibc reserves 64 MiB of address space for each further one."""
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def _convert(argument: int | bytes | None) -> ctypes.c_ulong | bytes | None:
