@@ -27,9 +27,8 @@ from grader_fuzz import fuzz
 from tqdm import tqdm
 
 from sorsa.evaluation import gsm8k, math
-from sorsa.evaluation.answers import exact_value
 from sorsa.evaluation.benchmark import Item, Verdict
-from sorsa.evaluation.exact import OutOfBounds
+from sorsa.evaluation.exact import OutOfBounds, exact_value
 from sorsa.evaluation.latex import parse
 from sorsa.evaluation.latex_tokens import Unreadable
 

@@ -6,10 +6,7 @@ written as the interval it describes; a +- stands for both values. Nothing is ap
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-
-from sorsa.evaluation.exact import OutOfBounds, power
+from sorsa.evaluation.exact import ARITHMETIC, exact_value
 from sorsa.evaluation.latex import Node
 from sorsa.evaluation.latex_tokens import Unreadable
 from sorsa.evaluation.symbolic import SymbolicWorker
@@ -19,9 +16,7 @@ MAX_SIGNS = 4  # +- in one expression: 2^4 values
 _MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _NO_LABEL: Node = ["num", "0"]  # stands for a side that names nothing
 _INFINITY: Node = ["const", "oo"]
-MAX_BITS = 20_000  # of a fraction worked out here: adding fractions takes the square of it
-_ARITHMETIC = {"add", "mul", "div", "neg", "pow", "fact", "root"}
-_EXPRESSIONS = _ARITHMETIC | {"abs", "binom", "fn", "log"}
+_EXPRESSIONS = ARITHMETIC | {"abs", "binom", "fn", "log"}
 
 
 def same_answer(answer: Node, gold: Node, worker: SymbolicWorker) -> bool:
@@ -81,7 +76,7 @@ def _names(node: Node) -> list[Node]:
 
 
 def _worked_out(node: Node) -> Node:
-    r"""Return the value of `m + n = 5`, `f(2) = 5`, `\sin x = 1/2`; any other node is returned as it is.
+    r"""Return the value of `m + n = 5`, `f(2) + f(3) = 5`, `\sin x = 1/2`; any other node is returned as it is.
 
     An equation for one unknown, such as `2x = 5`, names no value, and sides with different values are no chain.
     """
@@ -95,9 +90,15 @@ def _worked_out(node: Node) -> Node:
 
 
 def _is_equation_side(node: Node) -> bool:
-    """Tell whether a side is arithmetic of one unknown, as in `2x` and `x^2 - 1`; `f(2)` is not."""
-    applied = node[0] == "mul" and node[1][0] == "sym" and not _symbols(node[2])
-    return len(_symbols(node)) == 1 and node[0] in _ARITHMETIC and not applied
+    """Tell whether a side is arithmetic of one unknown, as in `2x` and `x^2 - 1`; `f(2) + f(3)` is not."""
+    return len(_symbols(node)) == 1 and node[0] in ARITHMETIC and not _is_applied(node)
+
+
+def _is_applied(node: Node) -> bool:
+    """Tell whether every letter in a node stands before a bracket, as a function does."""
+    if node[0] == "sym":
+        return len(node) > 2
+    return all(_is_applied(child) for child in node if isinstance(child, list) and child)
 
 
 def _symbols(node: Node) -> set[str]:
@@ -242,54 +243,6 @@ def _is_expression(node: Node) -> bool:
         return True
     children = [child for child in node[1:] if isinstance(child, list)]
     return node[0] in _EXPRESSIONS and all(_is_expression(child) for child in children)
-
-
-def exact_value(node: Node) -> Fraction | None:
-    """Return the rational value of an expression, or None where it has none or needs symbolic work.
-
-    Raises:
-        OutOfBounds: A power or factorial too large to write out.
-    """
-    if node[0] == "num":
-        return Fraction(node[1])
-    if node[0] not in _ARITHMETIC:
-        return None
-    values = [exact_value(child) for child in node[1:]]
-    if any(value is None for value in values):
-        return None
-    try:
-        value = _OPERATIONS[node[0]](*values)
-    except ZeroDivisionError:
-        return None
-    if value is not None and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-        raise OutOfBounds("a fraction with too many digits")
-    return value
-
-
-def _factorial(n: Fraction) -> Fraction | None:
-    if n.denominator != 1 or n < 0:
-        return None
-    if n > 500:  # 500! has 1135 digits, within exact.MAX_DIGITS
-        raise OutOfBounds("a factorial with too many digits")
-    return Fraction(math.factorial(int(n)))
-
-
-def _root(value: Fraction, index: Fraction) -> Fraction | None:
-    if index != 2 or value < 0:
-        return None
-    over, under = math.isqrt(value.numerator), math.isqrt(value.denominator)
-    return Fraction(over, under) if over**2 == value.numerator and under**2 == value.denominator else None
-
-
-_OPERATIONS = {
-    "add": lambda a, b: a + b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "neg": lambda a: -a,
-    "pow": power,
-    "fact": _factorial,
-    "root": _root,
-}
 
 
 def plain_words(text: str) -> str:

@@ -3,7 +3,7 @@ r"""Reading a mathematical answer: a recursive-descent parser from a subset of L
 No `sympify`, `parse_expr` or `eval` anywhere: text from a model only ever becomes data. Nodes, with `e` an expression:
     ["num", "p/q"]  ["sym", name]  ["const", "pi" | "e" | "i" | "oo"]  ["text", words]  ["base", digits, base]
     ["add", e, e]  ["mul", e, e]  ["div", e, e]  ["neg", e]  ["pow", e, e]  ["fact", e]  ["abs", e]  ["pm", e | None, e]
-    ["root", e, n]  ["binom", e, e]  ["fn", name, e]  ["log", base, e]
+    ["root", e, n]  ["binom", e, e]  ["fn", name, e]  ["log", base, e]  ["sym", name, "("] where a bracket follows
 around expressions: ["group", "(", [e, ...], "]"] (tuple or interval), ["set" | "list" | "union", [e, ...]],
 ["rel", [op, ...], [e, ...]], ["matrix", [[e, ...], ...], kind].
 """
@@ -214,8 +214,10 @@ class Parser(Cursor):
         """A letter, with its index if it has one; `e` and `i` are constants."""
         if self.take("_"):
             index = self.argument()
-            return ["sym", f"{name}_{index[-1]}"]
-        return ["const" if name in ("e", "i") else "sym", name]
+            name = f"{name}_{index[1] if index[0] in ('num', 'sym', 'const') else index}"
+        elif name in ("e", "i"):
+            return ["const", name]
+        return ["sym", name, "("] if self.peek() == ("op", "(") else ["sym", name]
 
     def function(self, name: str) -> Node:
         """`sin^2 x`, `log_2 8`, `ln(x)`: without brackets the argument is the product that follows."""
@@ -228,7 +230,7 @@ class Parser(Cursor):
             argument = self.factor()
             while (token := self.peek()) and (token[0] in ("num", "sym") or token[1] in ("pi", "frac", "sqrt")):
                 argument = ["mul", argument, self.factor()]
-        node = ["log", base, argument] if base else ["fn", "ln" if name == "log" else name, argument]
+        node = ["log", base, argument] if base else ["fn", name, argument]
         return ["pow", node, exponent] if exponent else node
 
     def special(self, value: str) -> Node:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorsa.evaluation import math_authors
-from sorsa.evaluation.answers import exact_value, plain_words, same_answer
+from sorsa.evaluation.answers import plain_words, same_answer
 from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNREADABLE, Item, Question, Verdict
-from sorsa.evaluation.exact import OutOfBounds
+from sorsa.evaluation.exact import OutOfBounds, exact_value
 from sorsa.evaluation.extraction import after_hashes, after_marker, first_line, last_boxed
 from sorsa.evaluation.latex import Node, parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean

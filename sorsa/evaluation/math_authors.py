@@ -14,7 +14,7 @@ import re
 
 from sorsa.evaluation.exact import OutOfBounds
 from sorsa.evaluation.extraction import after_authors_marker, matching_brace
-from sorsa.evaluation.latex import parse
+from sorsa.evaluation.latex import Node, parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable
 from sorsa.evaluation.symbolic import SymbolicError, SymbolicWorker
 
@@ -148,9 +148,16 @@ def _equal(first: str, second: str, worker: SymbolicWorker) -> bool:
         if len(parts) == len(others) <= _PARTS_LIMIT and all(map(lambda a, b: _equal(a, b, worker), parts, others)):
             return True
     try:
-        return worker.compare("close", parse(first), parse(second))
+        return worker.compare("close", _natural(parse(first)), _natural(parse(second)))
     except (Unreadable, OutOfBounds, SymbolicError):
         return False
+
+
+def _natural(node: Node) -> Node:
+    r"""Return a node with `\log` as `\ln`, which their parsers take it for."""
+    if node[:2] == ["fn", "log"]:
+        node = ["fn", "ln", node[2]]
+    return [_natural(child) if isinstance(child, list) else child for child in node]
 
 
 def _enclosed(text: str, pair: str) -> bool:

@@ -22,10 +22,11 @@ LONG = 40  # bits of a denominator; a decimal of more digits may come as near to
 # Fixed points, so that a verdict never depends on chance; of both signs, so that sqrt(x^2) is not x.
 POINTS = ("1.7320508", "-0.7071067", "2.2360679")
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}
-_FUNCTIONS = {
+_FUNCTIONS = {  # in MATH a logarithm without base is that to base 10
     "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "cot": sympy.cot, "sec": sympy.sec, "csc": sympy.csc,
     "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "sinh": sympy.sinh, "cosh": sympy.cosh,
-    "tanh": sympy.tanh, "ln": sympy.log, "exp": sympy.exp, "floor": sympy.floor, "ceil": sympy.ceiling,
+    "tanh": sympy.tanh, "ln": sympy.log, "log": lambda a: sympy.log(a, 10), "exp": sympy.exp, "floor": sympy.floor,
+    "ceil": sympy.ceiling,
 }  # fmt: skip
 
 
