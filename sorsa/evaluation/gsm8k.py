@@ -16,7 +16,7 @@ from sorsa.evaluation.benchmark import DIFFERENT, EQUAL, NO_ANSWER, UNREADABLE, 
 from sorsa.evaluation.exact import MAX_DIGITS, OutOfBounds, decimal
 from sorsa.evaluation.extraction import after_authors_marker, after_hashes, after_marker, first_line, last_boxed
 from sorsa.evaluation.opinions import opinions
-from sorsa.evaluation.questions import answer_text, load_rows
+from sorsa.evaluation.questions import answer_text, first_rows, hub_rows, require_text
 from sorsa.evaluation.stopping import answer_line
 
 if TYPE_CHECKING:
@@ -92,8 +92,11 @@ def load(config: RunConfig) -> list[Question]:
     """
     from sorsa.data.prompts import math_test_prompt
 
-    rows = load_rows(config, HUB_ID, "main", ("question", "answer"))
-    return [Question(str(i), math_test_prompt(row["question"]), row["answer"]) for i, row in enumerate(rows)]
+    questions: list[Question] = []
+    for where, row in first_rows(config, hub_rows(config, HUB_ID, "main")):
+        question, answer = require_text(row, "question", where), require_text(row, "answer", where)
+        questions.append(Question(str(len(questions)), math_test_prompt(question), answer))
+    return questions
 
 
 def item(row: dict[str, Any]) -> Item:

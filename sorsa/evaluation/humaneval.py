@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import EQUAL, ERROR, NO_ANSWER, TIMEOUT, UNJUDGED, Item, Question, Verdict
 from sorsa.evaluation.code_extraction import MAX_CODE, NOT_PYTHON, find_code, programs
-from sorsa.evaluation.questions import read_rows, require_text
+from sorsa.evaluation.questions import first_rows, read_rows, require_text
 from sorsa.evaluation.sandbox import SECONDS, Candidate, Outcome, check_all
 from sorsa.evaluation.stopping import settled
 
@@ -58,15 +58,16 @@ def load(config: RunConfig) -> list[Question]:
     Raises:
         UsageError: The file or the package cannot be read, or a row lacks a column.
     """
-    if config.test_file:
-        rows = read_rows(Path(config.test_file))
-    else:
-        rows = ((f"{HUB_ID} {name}", row) for name, row in problems().items())
-    return questions(rows, config.limit)
+    return questions(first_rows(config, _package_rows()))
 
 
-def questions(rows: Iterable[tuple[str, dict[str, Any]]], limit: int | None = None) -> list[Question]:
-    """Return the first `limit` questions of (where, row) pairs.
+def _package_rows() -> Iterator[tuple[str, dict[str, str]]]:
+    for name, row in problems().items():
+        yield f"{HUB_ID} {name}", row
+
+
+def questions(rows: Iterable[tuple[str, dict[str, Any]]]) -> list[Question]:
+    """Return the questions of (where, row) pairs.
 
     Raises:
         UsageError: A row lacks a column; `where` is named.
@@ -75,8 +76,6 @@ def questions(rows: Iterable[tuple[str, dict[str, Any]]], limit: int | None = No
 
     found: list[Question] = []
     for where, row in rows:
-        if limit is not None and len(found) >= limit:
-            break
         problem = {column: require_text(row, column, where) for column in _COLUMNS}
         found.append(Question(problem["task_id"], code_test_prompt(problem["prompt"]), problem))
     return found

@@ -7,13 +7,12 @@ compare with numpy, or with a reference solution that stands among the tests; th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorsa.errors import UsageError
 from sorsa.evaluation import humaneval
 from sorsa.evaluation.benchmark import Item, Question, Verdict
-from sorsa.evaluation.questions import hub_rows, read_rows
+from sorsa.evaluation.questions import first_rows, hub_rows
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -33,11 +32,7 @@ def load(config: RunConfig) -> list[Question]:
     Raises:
         UsageError: The file is bad or the hub cannot be reached, or a row lacks a column.
     """
-    if config.test_file:
-        rows = read_rows(Path(config.test_file))
-    else:
-        rows = ((f"{HUB_ID} row {i}", row) for i, row in enumerate(hub_rows(config, HUB_ID, "default")))
-    return humaneval.questions(rows, config.limit)
+    return humaneval.questions(first_rows(config, hub_rows(config, HUB_ID, "default")))
 
 
 def item(row: dict[str, Any], test_file: str | None = None) -> Item:

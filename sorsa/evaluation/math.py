@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sorsa.evaluation import math_authors
@@ -21,7 +20,7 @@ from sorsa.evaluation.extraction import after_hashes, after_marker, first_line, 
 from sorsa.evaluation.latex import Node, parse
 from sorsa.evaluation.latex_tokens import MAX_LENGTH, Unreadable, clean
 from sorsa.evaluation.opinions import opinions
-from sorsa.evaluation.questions import answer_text, hub_rows, read_rows, require_text
+from sorsa.evaluation.questions import answer_text, first_rows, hub_rows, require_text
 from sorsa.evaluation.stopping import answer_line
 from sorsa.evaluation.symbolic import SymbolicError, SymbolicTimeout, SymbolicWorker
 
@@ -56,22 +55,11 @@ def load(config: RunConfig) -> list[Question]:
     from sorsa.data.prompts import math_test_prompt
 
     questions: list[Question] = []
-    for where, row in _rows(config):
-        if config.limit is not None and len(questions) >= config.limit:
-            break
+    for where, row in first_rows(config, hub_rows(config, HUB_ID, *SUBJECTS)):
         question, gold = next((pair for pair in _COLUMNS if pair[0] in row and pair[1] in row), _COLUMNS[0])
         text, solution = require_text(row, question, where), require_text(row, gold, where)
         questions.append(Question(str(len(questions)), math_test_prompt(text), solution))
     return questions
-
-
-def _rows(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    if config.test_file:
-        yield from read_rows(Path(config.test_file))
-        return
-    for subject in SUBJECTS:
-        for number, row in enumerate(hub_rows(config, HUB_ID, subject)):
-            yield f"{HUB_ID} {subject} row {number}", row
 
 
 def item(row: dict[str, Any]) -> Item:

@@ -6,13 +6,12 @@ none, the column `answer`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sorsa.evaluation.benchmark import Question
 from sorsa.evaluation.extraction import last_boxed
 from sorsa.evaluation.math import MAX_NEW_TOKENS, RUNS_CODE, complete, grade_all, item
-from sorsa.evaluation.questions import hub_rows, read_rows, require_text
+from sorsa.evaluation.questions import first_rows, hub_rows, require_text
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -30,14 +29,8 @@ def load(config: RunConfig) -> list[Question]:
     """
     from sorsa.data.prompts import math_test_prompt
 
-    if config.test_file:
-        rows = read_rows(Path(config.test_file))
-    else:
-        rows = ((f"{HUB_ID} row {number}", row) for number, row in enumerate(hub_rows(config, HUB_ID, "default")))
     questions: list[Question] = []
-    for where, row in rows:
-        if config.limit is not None and len(questions) >= config.limit:
-            break
+    for where, row in first_rows(config, hub_rows(config, HUB_ID, "default")):
         problem = require_text(row, "problem", where)
         boxed = isinstance(row.get("solution"), str) and last_boxed(row["solution"])
         gold = row["solution"] if boxed else require_text(row, "answer", where)

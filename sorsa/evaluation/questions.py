@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -102,36 +103,39 @@ def require_text(row: dict[str, Any], column: str, where: str) -> str:
     return value
 
 
-def load_rows(config: RunConfig, hub_id: str, subset: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the first `config.limit` rows of the test questions, from `config.test_file` or else from the hub.
+def first_rows(
+    config: RunConfig, otherwise: Iterable[tuple[str, dict[str, Any]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the first `config.limit` (where, row) pairs; what stands after them is not read.
 
     Args:
-        config: Gives test_file, limit, local and cache_path.
+        config: Gives test_file and limit.
+        otherwise: The rows without a test_file, from the hub or a package.
+
+    Raises:
+        UsageError: The file is bad, or the others cannot be had.
+    """
+    return itertools.islice(read_rows(Path(config.test_file)) if config.test_file else otherwise, config.limit)
+
+
+def hub_rows(config: RunConfig, hub_id: str, *subsets: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, row) of a hub dataset's test splits; with `local` only what is already in the cache.
+
+    Args:
+        config: Gives local and cache_path.
         hub_id: Dataset on the hub.
-        subset: Its configuration name.
-        columns: Text columns that every row must have; only these are kept.
+        subsets: Its configurations, one after the other.
 
     Raises:
-        UsageError: The file is bad, or the hub cannot be reached.
+        UsageError: One cannot be loaded; the message says how to use a local file.
     """
-    if config.test_file:
-        rows: Iterator[tuple[str, dict[str, Any]]] = read_rows(Path(config.test_file))
-    else:
-        rows = ((f"{hub_id} row {i}", row) for i, row in enumerate(hub_rows(config, hub_id, subset)))
-    kept: list[dict[str, str]] = []
-    for where, row in rows:
-        if config.limit is not None and len(kept) >= config.limit:
-            break
-        kept.append({column: require_text(row, column, where) for column in columns})
-    return kept
+    for subset in subsets:
+        name = f"{hub_id} {subset}" if len(subsets) > 1 else hub_id
+        for number, row in enumerate(_hub_split(config, hub_id, subset)):
+            yield f"{name} row {number}", row
 
 
-def hub_rows(config: RunConfig, hub_id: str, subset: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a hub dataset's test split; with `local` only what is already in the cache.
-
-    Raises:
-        UsageError: It cannot be loaded; the message says how to use a local file.
-    """
+def _hub_split(config: RunConfig, hub_id: str, subset: str) -> Iterator[dict[str, Any]]:
     import datasets
 
     options = datasets.DownloadConfig(local_files_only=config.local)
