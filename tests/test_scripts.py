@@ -164,3 +164,47 @@ def test_setup_without_a_fitting_python(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: no Python 3.11 or newer found (tried /nonexistent/python): install one")
     assert not (tmp_path / ".venv").exists()
+
+
+def script_words(script: str, tmp_path: Path, *arguments: str) -> list[str]:
+    """Return the words after run.py that a script passes on, without running it: python3 is replaced by printf."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "scripts").mkdir()
+    fake = tmp_path / "bin" / "python3"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    (tmp_path / "scripts" / script).write_bytes((ROOT / "scripts" / script).read_bytes())
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["bash", str(tmp_path / "scripts" / script), *arguments]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
+    assert lines[0] == "run.py"
+    return lines[1:]
+
+
+def test_the_training_script_is_the_papers_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode, flags = cli.parse(script_words("train_sorsa.sh", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert mode == "train"
+    by_flags = load_config("llama2_sorsa_r128", mode, flags)
+    assert by_flags == load_config("llama2_sorsa_r128", mode, {})
+    (tmp_path / "empty").mkdir()
+    alone = load_config("llama2_sorsa_r128", mode, flags, "empty")  # the flags suffice without any YAML
+    assert alone == by_flags
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "mode", "dataset"),
+    [
+        ("merge_sorsa.sh", (), "merge", None),
+        ("test_sorsa.sh", (), "test", "gsm-8k"),
+        ("test_sorsa.sh", ("humaneval", "--allow-code-execution"), "test", "humaneval"),
+        ("test_sorsa.sh", ("--limit", "5"), "test", "gsm-8k"),
+    ],
+)
+def test_the_other_scripts(
+    script: str, arguments: tuple, mode: str, dataset: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, flags = cli.parse(script_words(script, tmp_path, *arguments))
+    monkeypatch.chdir(tmp_path)
+    config = load_config(flags["name"], found, flags)
+    assert (found, config.test_dataset, config.model) == (mode, dataset, "meta-llama/Llama-2-7b-hf")
