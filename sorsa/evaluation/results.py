@@ -38,7 +38,7 @@ _COUNTED = ("no_answer", "unreadable", "errors", "timeouts")  # wrong answers of
 
 def run_test(config: RunConfig) -> None:
     """Test a merged run, or with `config.base` the base model; see `sorsa.evaluation.test`."""
-    from sorsa.evaluation.generate import generate, settings
+    from sorsa.evaluation.generate import Job, generate, settings
     from sorsa.evaluation.processes import join_processes
     from sorsa.evaluation.subject import find_subject
     from sorsa.run_folder import RunFolder, environment
@@ -58,10 +58,11 @@ def run_test(config: RunConfig) -> None:
     _check_questions(questions, config)
     max_new_tokens = config.max_new_tokens or module.MAX_NEW_TOKENS
 
-    facts = settings(config, questions, max_new_tokens, subject, rule)
+    job = Job(config, questions, max_new_tokens, subject, rule)
+    facts = settings(job)
     processes, begin = join_processes(), time.monotonic()
     store = CompletionStore(folder.completions(name), facts, config.overwrite, processes.rank)
-    reused = generate(config, questions, store, max_new_tokens, subject, rule, processes)
+    reused = generate(job, store, processes)
     if processes.rank > 0:
         return
     generated, graded_from = time.monotonic() - begin, time.monotonic()

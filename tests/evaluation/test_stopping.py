@@ -85,13 +85,10 @@ def test_the_rule_is_asked_once_per_written_line() -> None:
 
 
 def test_what_follows_the_answer_is_cut_off() -> None:
-    test = object.__new__(generate._Test)
-    test._engine = SimpleNamespace(tokenizer=Letters(), ends=frozenset({1}))
-    question = Question("0", "", "")
+    engine = SimpleNamespace(tokenizer=Letters(), ends=frozenset({1}))
 
     def completion(text: str, rule: Any) -> tuple[str, int, bool, str]:
-        test._rule = rule
-        one = test._completion(question, [ord(letter) for letter in text])
+        one = generate.completion(engine, rule, Question("0", "", ""), [ord(letter) for letter in text])
         return one.completion, one.tokens, one.truncated, one.ended
 
     assert completion("a\x01bc", answer_line) == ("a", 2, False, "end token")
