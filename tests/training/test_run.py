@@ -17,9 +17,8 @@ from transformers import TrainerCallback
 
 from sorsa.errors import Diverged, UsageError
 from sorsa.models import load_base_model, load_tokenizer
-from sorsa.run_folder import RunFolder
+from sorsa.run_folder import RunFolder, read_metrics
 from sorsa.training import run, train
-from sorsa.training.callbacks import read_metrics
 from sorsa.training.checkpoints import is_complete
 
 PROMPT = (
