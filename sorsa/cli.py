@@ -41,6 +41,7 @@ examples:
   python run.py --name llama2_sorsa_r128 --regrade --test-dataset gsm-8k --show-disagreements
   python run.py --compare configs/demo_*.yaml --seeds 5
   python run.py --compare-runs base:llama2_sorsa_r128 llama2_sorsa_r128
+  python run.py --report --records results/mini
   python run.py --convert RWKV-x060-World-7B-v2.1.pth rwkv6-7b
   python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
 
@@ -64,6 +65,7 @@ def build_parser() -> Parser:
         usage="python run.py --name NAME (--train | --merge | --test | --analyze | ...) [settings]\n"
         "       python run.py --compare FILE [FILE ...] [--seeds N] [--processes N] [--run-path DIR] [--name NAME]\n"
         "       python run.py --compare-runs A B [--test-dataset NAME] [--run-path DIR] [--json] [--output FILE]\n"
+        "       python run.py --report [--run-path DIR] [--records DIR ...] [--output DIR] [--allow-mixed]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE] [--test-file FILE]\n"
         "       python run.py --convert SOURCE TARGET [--overwrite]",
         description="SORSA: train, merge and test. Give exactly one mode.",

@@ -1,0 +1,148 @@
+"""What stands in a report, in its order: tables, claims and figures, the same for the page, Markdown and CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sorsa.report.differences import differences_table, switches_table
+from sorsa.report.groups import DRIFT, SINGLE, benchmarks, by_comparison, comparison_table, groups, is_tested
+from sorsa.report.runs import runs_table
+from sorsa.report.sources import Sources
+from sorsa.report.table1 import table1
+from sorsa.report.tables import Column, Estimate, Table
+
+_CLAIMS_ABOUT = (
+    "What the paper claims, measured here. “Holds” says yes or no where the 95% interval of the difference lies on one "
+    "side of zero, “not shown” where it does not, “not measured” where runs or analyses are missing."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """A report, before it is written.
+
+    Args:
+        sources: Its records and what there is to say about them.
+        comparisons: The complete table of each comparison, for CSV.
+        claims: The table of claims.
+        figures: Of each comparison: what `draw_all` returned, `folder` added.
+        table1: The paper's.
+        runs: All runs.
+        differences: The list, and the switches of each run.
+    """
+
+    sources: Sources
+    comparisons: tuple[Table, ...]
+    claims: Table
+    figures: tuple[dict[str, Any], ...]
+    table1: Table
+    runs: Table
+    differences: tuple[Table, Table]
+
+
+def make_content(sources: Sources, directory: Path) -> Content:
+    """Compute everything, and draw the figures.
+
+    Args:
+        sources: The records.
+        directory: The report's; figures go to `figures/COMPARISON/` in it.
+    """
+    records = sources.records
+    tested = {name: runs for name, runs in by_comparison(records).items() if any(map(is_tested, runs))}
+    return Content(
+        sources,
+        tuple(comparison_table(name, runs) for name, runs in tested.items()),
+        claims_table(records),
+        tuple(figure for name, runs in tested.items() for figure in _figures(name, runs, directory)),
+        table1(records),
+        runs_table(records),
+        (differences_table(records), switches_table(records)),
+    )
+
+
+def _figures(name: str, records: Sequence[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
+    """Draw the figures of one comparison."""
+    from sorsa.report.figures import draw_all
+
+    folder = Path("figures") / name.replace(" ", "-")
+    (directory / folder).mkdir(parents=True, exist_ok=True)
+    drawn = draw_all(list(records), directory / folder)
+    return [figure | {"folder": str(folder), "comparison": name} for figure in drawn]
+
+
+def claims_table(records: Sequence[dict[str, Any]]) -> Table:
+    """Return what the records show about each claim of the paper, for each comparison.
+
+    Args:
+        records: All.
+    """
+    from sorsa.report.claims import claims
+
+    columns = [Column("claim", "claim"), Column("comparison", "comparison"), Column("measure", "measure")]
+    columns += [Column("against", "against"), Column("difference", "difference", "signed", ("interval",))]
+    columns += [Column("n_seeds", "seeds", "plain"), Column("holds", "holds"), Column("text", "in words")]
+    rows = []
+    for name, runs in by_comparison(records).items():
+        for found in claims(list(runs)) if any(map(is_tested, runs)) else ():
+            value, bounds = found["difference"], found["interval_95"]
+            gap = None if value is None else Estimate(value, tuple(bounds) if bounds else None)
+            rows.append(found | {"comparison": name, "difference": gap})
+    return Table("claims", "What the paper claims", _CLAIMS_ABOUT, tuple(columns), tuple(rows))
+
+
+def scores(comparison: Table, records: Sequence[dict[str, Any]]) -> Table:
+    """Return the part of a comparison's table about scores and cost.
+
+    Args:
+        comparison: The complete table.
+        records: All.
+    """
+    own = by_comparison(records)[comparison.title]
+    columns = tuple(column for column in comparison.columns if column.key not in ("comparison", *DRIFT))
+    left_out = len(own) - sum(len(group.records) for group in groups(own))
+    about = (
+        "Mean ± standard deviation over seeds; in brackets the 95% interval, which counts seeds and questions. "
+        "Loss: mean of the last ten steps, nats per response token. "
+        "Perplexity: of a held-out text, of the base model and after training."
+    )
+    about += "".join(f" {_about_test(stem, own)}" for stem in benchmarks(own))
+    if left_out:
+        about += f" Left out, because they have no test: {left_out} runs (learning rates that were only validated)."
+    return Table(
+        f"scores-{comparison.name}", "Scores and cost", about, columns, comparison.rows
+    ).without_empty_columns()
+
+
+def _about_test(stem: str, records: Sequence[dict[str, Any]]) -> str:
+    """Return which questions a benchmark's scores are about, by which rule."""
+    found = [record["results"][stem] for record in records if stem in record["verdicts"]]
+    facts = dict.fromkeys((one.get("graded"), one.get("source"), one.get("rule")) for one in found)
+    said = "; ".join(f"{graded} questions of {source}, rule {rule}" for graded, source, rule in facts)
+    return f"{stem}: {said}."
+
+
+def drift(comparison: Table) -> Table | None:
+    """Return the part of a comparison's table about the weights, None where no run was analysed.
+
+    Args:
+        comparison: The complete table.
+    """
+    columns = tuple(one for one in comparison.columns if one.key in ("group", "method", "lr", "seeds", *DRIFT))
+    rows = tuple(row for row in comparison.rows if any(row.get(key) is not None for key in DRIFT))
+    if not rows:
+        return None
+    about = (
+        "How far the weights moved (section 6.1): means over the adapted matrices at the last analysed step, ± "
+        "standard deviation over seeds. ΔΣ is the mean change of the singular values, ΔD that of the singular vectors' "
+        "directions; the condition numbers are those of the principal part Wp and of the merged matrix."
+    )
+    part = Table(f"drift-{comparison.name}", "How the weights moved", about, columns, rows)
+    return part.without_empty_columns()
+
+
+def heading(name: str) -> str:
+    """Return the heading of a comparison's section."""
+    return "Single runs" if name == SINGLE else f"Comparison “{name}”"
