@@ -12,7 +12,7 @@ from typing import Any
 
 from sorsa.evaluation.result_files import read_graded_rows
 from sorsa.evaluation.terminal import gold_text
-from sorsa.report.groups import BASE
+from sorsa.report.records import BASE, result_files
 
 QUESTIONS = 500  # whose texts are kept, of each test: MATH-500 and HumanEval whole, of GSM-8K enough to read in
 CHARACTERS = 4000  # of one answer: the longest useful ones have about 2000 tokens of HumanEval or MATH
@@ -36,10 +36,12 @@ def collect_answers(records: Sequence[dict[str, Any]], folders: Mapping[int, Pat
     benchmarks: dict[str, list[dict[str, Any]]] = {}
     used = left_out = 0
     for index, record in enumerate(records):
+        files = result_files(folders[index], record["comparison"]) if index in folders else []
+        rows_of = {file.stem: file.with_suffix(".jsonl") for file in files}
         for stem, verdicts in record["verdicts"].items():
             test = {"run": _label(record, stem), **verdicts, "answers": None}
-            if index in folders:
-                rows = list(read_graded_rows(folders[index] / "results" / f"{stem}.jsonl").values())[:QUESTIONS]
+            if stem in rows_of:
+                rows = list(read_graded_rows(rows_of[stem]).values())[:QUESTIONS]
                 answers = [_answer(row) for row in rows]
                 size = sum(len(text) for text, _, _ in answers)
                 if used + size <= MOST:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sorsa.report.groups import BASE
+from sorsa.report.records import BASE
 from sorsa.report.tables import Column, Table
 
 LIST = Path(__file__).with_name("differences.yaml")

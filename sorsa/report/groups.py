@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sorsa.report.records import BASE
 from sorsa.report.tables import Column, Estimate, Table
 
-BASE = "base-"  # how the results of a base model's test begin (`sorsa.evaluation.subject`)
 LAST_STEPS = 10  # whose mean loss is shown: one step's loss is mostly that of its rows
 DRIFT = ("dSigma", "dD", "condition_principal", "condition_merged", "orthonormality_U", "orthonormality_V")
 DRIFT += ("effective_rank",)
@@ -181,7 +181,7 @@ def _base_row(stems: Sequence[str], records: Sequence[dict[str, Any]]) -> dict[s
     text = base_result(records, "perplexity")
     if text:
         row["perplexity_before"] = _perplexity(text["results"][f"{BASE}perplexity"])
-    return {"group": "base model", "seeds": 1} | row if row else None
+    return {"group": "base model"} | row if row else None
 
 
 def _perplexity_before(group: Group, records: Sequence[dict[str, Any]]) -> Estimate | None:

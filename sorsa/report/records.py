@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sorsa.errors import UsageError
-from sorsa.evaluation.questions import read_jsonl
+from sorsa.evaluation.result_files import read_graded_rows
 from sorsa.evaluation.result_files import read_record as read_result
 from sorsa.files import write_whole
 from sorsa.report.record_form import SCHEMA, check_record
@@ -31,6 +31,7 @@ from sorsa.run_folder import RunFolder, read_metrics
 
 METRICS = ("step", "loss", "grad_norm", "learning_rate", "regularizer", "orthonormality_error")
 DIGITS = 6  # of a metric: what is left out is below the difference between two machines
+BASE = "base-"  # how the results of a base model's test begin (`sorsa.evaluation.subject`)
 COMPARISON = "comparison-"  # how `--compare` begins the name of its folder
 _SEEDED = re.compile(r"(.+)-lr[0-9.e+-]+-seed[0-9]+")  # `sorsa.comparison.runs.Method.run`
 
@@ -79,11 +80,11 @@ def collect(path: Path, comparison: str | None) -> dict[str, Any]:
         "comparison": comparison,
         "training": folder.read_record(),
         "metrics": _columns(read_metrics(folder.metrics)),
-        "drift": _drift(path / "analysis" / "drift.json"),
+        "drift": read_result(folder.drift, "analyse again") if folder.drift.is_file() else None,
         "results": {},
         "verdicts": {},
     }
-    for file in sorted(folder.results.glob("*.json")):
+    for file in result_files(path, comparison):
         record["results"][file.stem] = read_result(file)
         rows = file.with_suffix(".jsonl")
         if "graded" in record["results"][file.stem] and rows.is_file():
@@ -91,6 +92,19 @@ def collect(path: Path, comparison: str | None) -> dict[str, Any]:
     record = finite(record)
     check_record(record, str(path))
     return record
+
+
+def result_files(path: Path, comparison: str | None) -> list[Path]:
+    """Return the results of a run's tests; a comparison keeps those of the base model beside its runs, in base/.
+
+    Args:
+        path: The run's folder.
+        comparison: The comparison it belongs to.
+    """
+    found = sorted(RunFolder(path.parent, path.name).results.glob("*.json"))
+    if comparison is not None:
+        found += sorted(RunFolder(path.parent.parent / "base", path.name).results.glob(f"{BASE}*.json"))
+    return found
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
@@ -104,22 +118,17 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _drift(path: Path) -> dict[str, Any] | None:
-    """Return the content of drift.json, None where the run was not analysed."""
-    return read_result(path, "analyse again") if path.is_file() else None
-
-
 def _verdicts(path: Path, graded: int) -> dict[str, str]:
     """Return which questions were answered rightly, of a results/DATASET.jsonl."""
-    ids, correct = [], []
-    for number, row in read_jsonl(path):
-        if not isinstance(row.get("id"), str) or not isinstance(row.get("correct"), bool):
-            raise UsageError(f"{path}, line {number}: no id, or not said whether it is correct; test again")
-        ids.append(row["id"])
-        correct.append("1" if row["correct"] else "0")
-    if len(ids) != graded:
+    rows = read_graded_rows(path)
+    if len(rows) != graded:
         raise UsageError(f"{path} does not hold the {graded} graded rows of its test; test again")
-    return {"questions": hashlib.sha256("\n".join(ids).encode()).hexdigest(), "correct": "".join(correct)}
+    for key, row in rows.items():
+        if not isinstance(row.get("correct"), bool):
+            raise UsageError(f"{path}, the row of id {key}: not said whether it is correct; test again")
+    ids = "\n".join(rows).encode("utf-8", "backslashreplace")
+    correct = "".join("1" if row["correct"] else "0" for row in rows.values())
+    return {"questions": hashlib.sha256(ids).hexdigest(), "correct": correct}
 
 
 def finite(value: Any) -> Any:

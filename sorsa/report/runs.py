@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sorsa.report.groups import BASE, SINGLE, learning_rate
+from sorsa.report.groups import SINGLE, learning_rate
+from sorsa.report.records import BASE
 from sorsa.report.sources import PACKAGES
 from sorsa.report.tables import Column, Estimate, Table
 

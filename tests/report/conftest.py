@@ -126,9 +126,8 @@ def fill_comparison(run_path: Path, groups: Sequence[str], seeds: int = 3, quest
             write_perplexity(run, 20.0 + index + seed)
             write_json(run / "analysis" / "drift.json", drift(0.1 * (index + 1) + 0.01 * seed))
         write_run(home / "runs", f"{group}-lr0.002-seed0", peft, lr=0.002)
-    first = home / "runs" / f"{groups[0]}-lr0.004-seed0"
-    write_test(first, "0" * questions, kind="base")
-    write_perplexity(first, 6.0, "base")
+    write_test(home / "runs" / f"{groups[0]}-lr0.004-seed0", "0" * questions, kind="base")
+    write_perplexity(home / "base" / f"{groups[0]}-lr0.002-seed0", 6.0, "base")
     return home
 
 
