@@ -10,8 +10,9 @@ from sorsa.report.content import Content, claims_table, drift, heading, scores
 from sorsa.report.groups import by_comparison, comparison_table, is_tested
 from sorsa.report.tables import Table, as_markdown
 
-# What README.md leaves out of a comparison and of the claims, for room; the report has it.
-_NOT_IN_README = ("comparison", "method", "tokens", "orthonormality_U", "orthonormality_V", "effective_rank", "text")
+# What README.md has no room for, of a comparison and of the claims; the report has it.
+_LESS = ("comparison", "method", "tokens", "orthonormality_U", "orthonormality_V", "effective_rank")
+_LESS_OF_CLAIMS = ("text",)
 
 
 def as_report(content: Content, made: str) -> str:
@@ -59,13 +60,13 @@ def results_section(records: Sequence[dict[str, Any]]) -> str:
     for name, own in by_comparison(records).items():
         if any(map(is_tested, own)):
             complete = comparison_table(name, own).without_empty_columns()
-            parts += [f"**{heading(name)}.** {scores(complete, records).about}", as_markdown(_for_readme(complete))]
+            parts += [f"**{heading(name)}.** {scores(complete, records).about}", as_markdown(_without(complete, _LESS))]
     if not parts:
         return ""
     claims = claims_table(records)
-    return "\n\n".join([*parts, f"**{claims.title}.** {claims.about}", as_markdown(_for_readme(claims))])
+    return "\n\n".join([*parts, f"**{claims.title}.** {claims.about}", as_markdown(_without(claims, _LESS_OF_CLAIMS))])
 
 
-def _for_readme(table: Table) -> Table:
-    """Return a table without the columns that README.md has no room for."""
-    return dataclasses.replace(table, columns=tuple(one for one in table.columns if one.key not in _NOT_IN_README))
+def _without(table: Table, keys: Sequence[str]) -> Table:
+    """Return a table without these columns."""
+    return dataclasses.replace(table, columns=tuple(one for one in table.columns if one.key not in keys))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -131,9 +132,8 @@ def fill_comparison(run_path: Path, groups: Sequence[str], seeds: int = 3, quest
     return home
 
 
-@pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Replace the claims and the figures by plain ones; the names of the records they were given are the value."""
+def install_stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Replace the claims and the figures by plain ones; return the list of what they are given, by the runs' names."""
     given: list[list[str]] = []
 
     def claims(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,17 +155,23 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     for name, function in (("claims", claims), ("figures", draw_all)):
         module = types.ModuleType(f"sorsa.report.{name}")
         setattr(module, function.__name__, function)
-        monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     return given
 
 
 @pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """`install_stand_ins` for one test."""
+    return install_stand_ins(monkeypatch)
+
+
+@pytest.fixture
 def make_report(tmp_path: Path, stand_ins: list[list[str]]) -> Callable[..., Path]:
-    """A function that writes a report of run folders or records with the stand-ins and returns its folder."""
+    """A function that writes a report of run folders with the stand-ins and returns its folder."""
     from sorsa.report import report
 
-    def make(run_path: Path | None, records: Sequence[Path] = (), output: str = "report", **options: Any) -> Path:
-        report(run_path, list(records), tmp_path / output, **options)
+    def make(run_path: Path, output: str = "report") -> Path:
+        report(run_path, [], tmp_path / output)
         return tmp_path / output
 
     return make
