@@ -81,9 +81,10 @@ def claims_table(records: Sequence[dict[str, Any]]) -> Table:
     """
     from sorsa.report.claims import claims
 
-    columns = [Column("claim", "claim"), Column("comparison", "comparison"), Column("measure", "measure")]
-    columns += [Column("against", "against"), Column("difference", "difference", "signed", ("interval",))]
-    columns += [Column("n_seeds", "seeds", "plain"), Column("holds", "holds"), Column("text", "in words")]
+    columns = [Column("claim", "claim"), Column("holds", "holds")]
+    columns += [Column("difference", "difference", "signed", ("interval",)), Column("measure", "measure")]
+    columns += [Column("against", "against"), Column("n_seeds", "seeds", "plain")]
+    columns += [Column("comparison", "comparison"), Column("text", "in words")]
     rows = []
     for name, runs in by_comparison(records).items():
         for found in claims(list(runs)) if any(map(is_tested, runs)) else ():

@@ -129,15 +129,16 @@ def comparison_table(name: str, records: Sequence[dict[str, Any]]) -> Table:
         records: Its runs'.
     """
     stems = benchmarks(records)
-    columns = [Column("group", "run"), Column("comparison", "comparison"), Column("method", "method")]
-    columns += [Column("lr", "learning rate", "rate")]
-    columns += [Column("seeds", "seeds", "plain"), Column("trainable_parameters", "trainable parameters", "count")]
+    columns = [Column("group", "run"), Column("comparison", "comparison")]
     columns += [Column(stem, f"{stem}, %", "percent", ("sd", "interval")) for stem in stems]
-    columns += [Column("loss", "loss", "loss", ("sd",)), Column("tokens", "tokens seen", "count")]
+    columns += [Column("loss", "loss", "loss", ("sd",))]
     columns += [Column("perplexity_before", "before", "number", ("interval",), "perplexity")]
     columns += [Column("perplexity_after", "after", "number", ("sd", "interval"), "perplexity")]
-    columns += [Column("seconds_per_step", "seconds per step", "seconds", ("sd",))]
     columns += [Column(key, title, "number", ("sd",), span) for key, title, span in _drift_titles()]
+    columns += [Column("method", "method"), Column("lr", "learning rate", "rate"), Column("seeds", "seeds", "plain")]
+    columns += [Column("trainable_parameters", "trainable parameters", "count")]
+    columns += [Column("tokens", "tokens seen", "count")]
+    columns += [Column("seconds_per_step", "seconds per step", "seconds", ("sd",))]
     rows = [_group_row(group, stems, records) for group in groups(records)]
     base = _base_row(stems, records)
     rows = tuple({"comparison": name} | row for row in ([base, *rows] if base else rows))

@@ -216,7 +216,7 @@
       const box = make("div", { className: right ? "answer right" : "answer" });
       const [text, read, cut] = test.answers?.[n] ?? [];
       box.append(make("h4", {}, `${side}: ${test.run} `, mark, read === undefined ? "" : ` (read: ${read ?? "nothing"})`));
-      if (text !== undefined) box.append(make("pre", { textContent: text.trim() + (cut ? " … [cut]" : "") }));
+      if (text !== undefined) box.append(make("pre", { textContent: text.trim() + (cut ? " … [cut]" : ""), tabIndex: 0 }));
       return box;
     }
   }

@@ -28,12 +28,12 @@ def table1(records: Sequence[dict[str, Any]]) -> Table:
         records: Of all runs; those of other configurations are not looked at.
     """
     columns = [Column("model", "model"), Column("method", "method"), Column("million", "trainable, M", "count")]
-    columns += [Column("source", "scores from")]
     for name in paper.BENCHMARKS:
         title = TITLES[name]
         columns += [Column(f"{name}_paper", "paper", "percent2", span=title)]
         columns += [Column(f"{name}_ours", "ours", "percent2", ("sd", "interval"), title)]
         columns += [Column(f"{name}_difference", "difference", "points", ("interval",), title)]
+    columns += [Column("source", "paper's score")]
     rows = tuple(_row(row, records) for row in paper.scores())
     ours = sum(isinstance(row[f"{name}_ours"], Estimate) for row in rows for name in paper.BENCHMARKS)
     about = f"{ABOUT} Compared: {ours} of {len(rows) * len(paper.BENCHMARKS)} scores."
@@ -46,7 +46,7 @@ def _row(row: paper.Score, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "model": paper.model_titles()[row.model],
         "method": row.method,
         "million": row.million,
-        "source": "quoted" if row.quoted else "this paper",
+        "source": "quoted" if row.quoted else "its own",
     }
     for name in paper.BENCHMARKS:
         theirs = row.accuracy[name] / 100

@@ -157,15 +157,16 @@ def test_tables_sort_by_mouse_and_keyboard(page: Page) -> None:
     rows, table = "#table-scores-comparison-mini tbody th", "#table-scores-comparison-mini"
     first = ["base model", "mini_full", "mini_lora", "mini_pissa", "mini_sorsa"]
     assert page.texts(rows) == first
-    head = f"{table} th[data-column='{_column(page, table, 'gsm-8k, %')}']"
+    column = _column(page, table, "gsm-8k, %")
+    head, cells = f"{table} th[data-column='{column}']", f"{table} tbody td:nth-child({int(column) + 1})"
     assert page[head].get_attribute("aria-sort") == "none"
     page[f"{head} button"].click()
-    values = [float(text.split()[0]) for text in page.texts(f"{table} tbody td:nth-child(6)")]
+    values = [float(text.split()[0]) for text in page.texts(cells)]
     assert page[head].get_attribute("aria-sort") == "ascending"
     assert values == sorted(values) and page.texts(rows)[0] == "base model"
     page[f"{head} button"].send_keys(Keys.ENTER)
     assert page[head].get_attribute("aria-sort") == "descending"
-    values = [float(text.split()[0]) for text in page.texts(f"{table} tbody td:nth-child(6)")]
+    values = [float(text.split()[0]) for text in page.texts(cells)]
     assert values == sorted(values, reverse=True) and page.texts(rows)[-1] == "base model"
     other = f"{table} th[data-column='{_column(page, table, 'after')}']"
     for direction in ("ascending", "descending"):

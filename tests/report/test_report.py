@@ -74,7 +74,7 @@ def test_markdown_has_the_same_parts(runs: Path) -> None:
     assert "![The loss](figures/mini/loss.png)" in text
     assert "Left out, because they have no test: 2 runs" in text
     assert (
-        "| converges faster | mini | loss | mini\\_lora | -0.25 (-0.5 to -0.125) | 3 | yes | It is &lt;lower&gt;. |"
+        "| converges faster | yes | -0.25 (-0.5 to -0.125) | loss | mini\\_lora | 3 | mini | It is &lt;lower&gt;. |"
         in text
     )
     assert "gsm-8k: 40 questions of test.jsonl, rule ours." in text
@@ -174,8 +174,11 @@ def test_readme_says_what_the_committed_records_say() -> None:
 def test_the_section_on_results(runs: Path) -> None:
     text = results_section(gather(runs, []).records)
     assert text.startswith("**Single runs.** Mean ± standard deviation over seeds")
-    assert "**Comparison “mini”.**" in text and "| mini\\_sorsa | 0.004 | 3 |" in text
-    assert "**What the paper claims.**" in text and "| mini | loss | mini\\_lora | -0.25 (-0.5 to -0.125)" in text
+    assert "**Comparison “mini”.**" in text and "| 0.004 | 3 | 1,234 | 0.500 ± 0.000 |" in text
+    assert (
+        "**What the paper claims.**" in text
+        and "| yes | -0.25 (-0.5 to -0.125) | loss | mini\\_lora | 3 | mini |" in text
+    )
     assert "in words" not in text  # no room for them
     assert results_section([]) == ""
 
