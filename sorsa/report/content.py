@@ -42,6 +42,20 @@ class Content:
     runs: Table
     differences: tuple[Table, Table]
 
+    def shown_claims(self) -> Table:
+        """Return the claims as a reader sees them; claims.csv has them all.
+
+        Single runs are rarely about every claim, so that those of theirs that are not measured are only counted.
+        """
+        rows = [row for row in self.claims.rows if row["comparison"] != SINGLE or row["difference"] is not None]
+        left_out = len(self.claims.rows) - len(rows)
+        about = self.claims.about
+        if left_out:
+            about += f" {left_out} of single runs, which were not measured, stand in claims.csv alone."
+        same = {key for key in ("comparison", "set", "method") if len({row.get(key) for row in rows}) < 2}
+        columns = tuple(column for column in self.claims.columns if column.key not in same)
+        return dataclasses.replace(self.claims, about=about, columns=columns, rows=tuple(rows))
+
 
 def make_content(sources: Sources, directory: Path) -> Content:
     """Compute everything, and draw the figures.
@@ -83,8 +97,8 @@ def claims_table(records: Sequence[dict[str, Any]]) -> Table:
 
     columns = [Column("claim", "claim"), Column("holds", "holds")]
     columns += [Column("difference", "difference", "signed", ("interval",)), Column("measure", "measure")]
-    columns += [Column("against", "against"), Column("n_seeds", "seeds", "plain")]
-    columns += [Column("comparison", "comparison"), Column("text", "in words")]
+    columns += [Column("method", "method"), Column("against", "against"), Column("n_seeds", "seeds", "plain")]
+    columns += [Column("comparison", "comparison"), Column("set", "runs of"), Column("text", "in words")]
     rows = []
     for name, runs in by_comparison(records).items():
         for found in claims(list(runs)) if any(map(is_tested, runs)) else ():

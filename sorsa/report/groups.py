@@ -82,9 +82,9 @@ def is_tested(record: dict[str, Any]) -> bool:
 
 
 def by_comparison(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the records of each comparison by its name, those of single runs by `SINGLE`, in order of appearance."""
+    """Return the records of each comparison by its name, in order of appearance, last those of single runs."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda one: one["comparison"] is None):
         found.setdefault(record["comparison"] or SINGLE, []).append(record)
     return found
 

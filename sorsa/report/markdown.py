@@ -8,11 +8,12 @@ from typing import Any
 
 from sorsa.report.content import Content, claims_table, drift, heading, scores
 from sorsa.report.groups import by_comparison, comparison_table, is_tested
-from sorsa.report.tables import Table, as_markdown
+from sorsa.report.tables import Column, Table, as_markdown, cell_text
 
-# What README.md has no room for, of a comparison and of the claims; the report has it.
+# What README.md has no room for, of a comparison; the report has it.
 _LESS = ("comparison", "method", "tokens", "orthonormality_U", "orthonormality_V", "effective_rank")
-_LESS_OF_CLAIMS = ("text",)
+_HOLDS = {"yes": "holds against", "no": "does not hold against", "not shown": "not shown against"}
+_HOLDS |= {"not measured": "not measured against"}
 
 
 def as_report(content: Content, made: str) -> str:
@@ -27,7 +28,7 @@ def as_report(content: Content, made: str) -> str:
     parts += [f"> {note}" for note in sources.notes]
     if sources.skipped:
         parts.append("Skipped, because they cannot be read:\n\n" + "\n".join(f"- `{line}`" for line in sources.skipped))
-    parts += _section(content.claims, 2)
+    parts += _section(content.shown_claims(), 2)
     for comparison in content.comparisons:
         parts.append(f"## {heading(comparison.title)}")
         parts += _section(scores(comparison, sources.records), 3)
@@ -63,8 +64,31 @@ def results_section(records: Sequence[dict[str, Any]]) -> str:
             parts += [f"**{heading(name)}.** {scores(complete, records).about}", as_markdown(_without(complete, _LESS))]
     if not parts:
         return ""
-    claims = claims_table(records)
-    return "\n\n".join([*parts, f"**{claims.title}.** {claims.about}", as_markdown(_without(claims, _LESS_OF_CLAIMS))])
+    claims = compact_claims(claims_table(records))
+    return "\n\n".join([*parts, f"**{claims.title}.** {claims.about}", as_markdown(claims)])
+
+
+def compact_claims(claims: Table) -> Table:
+    """Return the claims with a row per comparison, measure and method, and the other sides by whether they hold.
+
+    Args:
+        claims: As `claims_table` returns them.
+    """
+    value = next(column for column in claims.columns if column.key == "difference")
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for claim in claims.rows:
+        key = tuple(claim.get(name) for name in ("comparison", "set", "measure", "method"))
+        row = rows.setdefault(key, {"measure": claim["measure"], "method": key[3], "comparison": key[0]})
+        gap = claim["difference"]
+        side = f"{claim['against']} {cell_text(gap, value)}" if gap else claim["against"]
+        row[claim["holds"]] = f"{row[claim['holds']]}; {side}" if claim["holds"] in row else side
+    columns = [Column("measure", "measure"), Column("method", "method"), Column("comparison", "comparison")]
+    columns += [Column(word, title) for word, title in _HOLDS.items()]
+    about = "The difference is the method's value minus the other's, with its 95% interval; accuracies are shares."
+    table = dataclasses.replace(
+        claims, about=f"{claims.about} {about}", columns=tuple(columns), rows=tuple(rows.values())
+    )
+    return table.without_empty_columns()
 
 
 def _without(table: Table, keys: Sequence[str]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 import types
@@ -23,6 +24,8 @@ SVG = (
     'xmlns:xlink="http://www.w3.org/1999/xlink" width="300pt" height="200pt" viewBox="0 0 300 200">'
     '<metadata>x</metadata><defs><clipPath id="p1"><rect width="300" height="200"/></clipPath>'
     '<path id="m1" d="M0 0L9 9"/></defs><g clip-path="url(#p1)"><use xlink:href="#m1" x="9" y="9"/>'
+    '<image width="9" height="9" xlink:href="data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlE'
+    'QVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="/>'  # as a colour bar is drawn
     '<line x1="10" y1="190" x2="290" y2="10" stroke="black"/></g></svg>'
 )
 
@@ -92,7 +95,13 @@ def write_test(
 def write_perplexity(run: Path, value: float, kind: str = "merged") -> None:
     """Write results/[base-]perplexity.json of a test."""
     stem = "perplexity" if kind == "merged" else f"{kind}-perplexity"
-    facts = {"perplexity": value, "interval_95": [value - 1, value + 1], "text": {"sha256": "t"}, "kind": kind}
+    facts = {
+        "perplexity": value,
+        "nll_per_token": math.log(value),
+        "interval_95": [value - 1, value + 1],
+        "text": {"sha256": "t"},
+        "kind": kind,
+    }
     write_json(run / "results" / f"{stem}.json", facts | {"dataset": "perplexity", "environment": ENVIRONMENT})
     write_jsonl(run / "results" / f"{stem}.jsonl", [{"window": 0, "tokens": 9, "nll": 1.0}])
 
@@ -102,7 +111,8 @@ def write_run(run_path: Path, name: str, peft: str = "sorsa", lr: float = 0.004,
     run = run_path / name
     config = {"name": name, "peft": peft, "model": "m", "rank": 4, "lr": lr, "seed": seed, "truncation": "sample"}
     if peft == "sorsa":
-        config |= {"regularizer_form": "frobenius", "regularizer_scaling": "as_run"}
+        form = "squared" if "squared" in name else "frobenius"
+        config |= {"gamma": 0.0 if "noreg" in name else 0.05, "regularizer_form": form, "regularizer_scaling": "as_run"}
     record = {"status": "finished", **ENVIRONMENT, "seed": seed, "config": config, "steps": 20, "steps_done": 20}
     record |= {"tokens": 1000, "seconds": 10.0, "trainable_parameters": 1234, "first_loss": 3.0, "last_loss": 0.5}
     write_json(run / "record.json", record | facts)
@@ -141,7 +151,7 @@ def install_stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         row = {"claim": "converges faster", "measure": "loss", "against": "mini_lora", "n_seeds": 3}
         measured = {"difference": -0.25, "interval_95": [-0.5, -0.125], "holds": "yes", "text": "It is <lower>."}
         nothing = {"difference": None, "interval_95": None, "holds": "not measured", "text": "Nothing."}
-        return [row | measured, row | nothing | {"claim": "forgets less", "n_seeds": 0}]
+        return [row | measured, row | nothing | {"claim": "forgets less", "measure": "perplexity", "n_seeds": 0}]
 
     def draw_all(records: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
         drawn = []

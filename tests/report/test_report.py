@@ -15,8 +15,9 @@ from sorsa import cli
 from sorsa.config_files import CHECKOUT
 from sorsa.errors import UsageError
 from sorsa.report import FILES, report
-from sorsa.report.markdown import results_section
+from sorsa.report.markdown import compact_claims, results_section
 from sorsa.report.sources import gather
+from sorsa.report.tables import Column, Estimate, Table, as_markdown
 from tests.report import conftest as made
 
 
@@ -41,12 +42,12 @@ def test_everything_is_written(runs: Path, capsys: pytest.CaptureFixture, stand_
     assert {path.name for path in Path("report").iterdir()} == FILES
     assert len(rows(Path("report/runs.csv"))) == 9 and len(rows(Path("report/table1.csv"))) == 19
     comparison = rows(Path("report/comparison.csv"))
-    assert [row["group"] for row in comparison] == ["alone", "base model", "mini_lora", "mini_sorsa"]
-    assert float(comparison[3]["dSigma"]) == pytest.approx(0.21) and comparison[0]["dSigma"] == ""
+    assert [row["group"] for row in comparison] == ["base model", "mini_lora", "mini_sorsa", "alone"]
+    assert float(comparison[2]["dSigma"]) == pytest.approx(0.21) and comparison[3]["dSigma"] == ""
     claims = rows(Path("report/claims.csv"))
-    assert [row["comparison"] for row in claims] == ["single runs"] * 2 + ["mini"] * 2
+    assert [row["comparison"] for row in claims] == ["mini"] * 2 + ["single runs"] * 2
     assert (claims[0]["difference"], claims[0]["difference_low"], claims[1]["difference"]) == ("-0.25", "-0.5", "")
-    assert [len(names) for names in stand_ins] == [1, 8]  # claims are about one comparison at a time
+    assert [len(names) for names in stand_ins] == [8, 1]  # claims are about one comparison at a time
     assert len(rows(Path("report/switches.csv"))) == 9
     assert {path.name for path in Path("report/figures").iterdir()} == {"single-runs", "mini"}
     facts = json.loads(Path("report/report.json").read_text())
@@ -60,11 +61,11 @@ def test_markdown_has_the_same_parts(runs: Path) -> None:
     assert headings == [
         "# SORSA: report",
         "## What the paper claims",
-        "## Single runs",
-        "### Scores and cost",
         "## Comparison “mini”",
         "### Scores and cost",
         "### How the weights moved",
+        "## Single runs",
+        "### Scores and cost",
         "## The paper's Table 1",
         "## Runs",
         "## Where paper and code differ",
@@ -173,14 +174,43 @@ def test_readme_says_what_the_committed_records_say() -> None:
 
 def test_the_section_on_results(runs: Path) -> None:
     text = results_section(gather(runs, []).records)
-    assert text.startswith("**Single runs.** Mean ± standard deviation over seeds")
-    assert "**Comparison “mini”.**" in text and "| 0.004 | 3 | 1,234 | 0.500 ± 0.000 |" in text
-    assert (
-        "**What the paper claims.**" in text
-        and "| yes | -0.25 (-0.5 to -0.125) | loss | mini\\_lora | 3 | mini |" in text
-    )
-    assert "in words" not in text  # no room for them
+    assert text.startswith("**Comparison “mini”.** Mean ± standard deviation over seeds")
+    assert "**Single runs.**" in text and "| 0.004 | 3 | 1,234 | 0.500 ± 0.000 |" in text
+    claims = text.split("**What the paper claims.**")[1].splitlines()[2:]
+    assert claims == [
+        "| measure | comparison | holds against | not measured against |",
+        "| --- | --- | --- | --- |",
+        "| loss | mini | mini\\_lora -0.25 (-0.5 to -0.125) | – |",
+        "| perplexity | mini | – | mini\\_lora |",
+        "| loss | single runs | mini\\_lora -0.25 (-0.5 to -0.125) | – |",
+        "| perplexity | single runs | – | mini\\_lora |",
+    ]
     assert results_section([]) == ""
+
+
+def test_claims_of_one_measure_stand_in_one_row() -> None:
+    row = {"comparison": "mini", "set": "m", "method": "SORSA", "measure": "loss", "holds": "no"}
+    gap = {"difference": Estimate(0.5, (0.25, 0.75))}
+    claims = [
+        row | gap | {"against": "LoRA"},
+        row | gap | {"against": "D"},
+        row | gap | {"against": "X", "holds": "yes"},
+    ]
+    claims.append(row | {"against": "Y", "holds": "not measured", "difference": None, "method": "squared"})
+    columns = (Column("difference", "difference", "signed", ("interval",)),)
+    assert as_markdown(compact_claims(Table("claims", "", "", columns, tuple(claims)))).splitlines()[2:] == [
+        "| loss | SORSA | mini | X +0.5 (+0.25 to +0.75) | LoRA +0.5 (+0.25 to +0.75); D +0.5 (+0.25 to +0.75) | – |",
+        "| loss | squared | mini | – | – | Y |",
+    ]
+
+
+def test_what_single_runs_do_not_measure_is_only_counted(runs: Path) -> None:
+    report(runs, [], Path("report"))
+    text = Path("report/report.md").read_text(encoding="utf-8")
+    claims = text.split("## What the paper claims")[1].split("## ")[0]
+    assert "1 of single runs, which were not measured, stand in claims.csv alone." in claims
+    assert [line.split(" | ")[-2] for line in claims.splitlines()[6:-1]] == ["mini", "mini", "single runs"]
+    assert len(rows(Path("report/claims.csv"))) == 4
 
 
 def test_the_script_changes_readme_between_its_marks(
@@ -191,7 +221,7 @@ def test_the_script_changes_readme_between_its_marks(
     Path("README.md").write_text("before\n<!-- results:begin -->\nearlier\n<!-- results:end -->\nafter\n")
     assert script["main"](Path()) == 0
     text = Path("README.md").read_text()
-    assert text.startswith("before\n<!-- results:begin -->\n**Single runs.**") and "earlier" not in text
+    assert text.startswith("before\n<!-- results:begin -->\n**Comparison “mini”.**") and "earlier" not in text
     assert text.endswith("|\n<!-- results:end -->\nafter\n")
     assert script["main"](Path()) == 0 and Path("README.md").read_text() == text
     Path("results/mini/records/alone.json").write_text("{")
