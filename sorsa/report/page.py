@@ -18,11 +18,12 @@ from typing import Any
 import sorsa
 from sorsa.report.answers import collect_answers
 from sorsa.report.content import Content, drift, heading, scores
-from sorsa.report.svg import inline_svg
+from sorsa.report.svg import inline_svg, svg_width
 from sorsa.report.tables import Column, Estimate, Table, cell_parts, sort_key
 
 HERE = Path(__file__).parent
 HOLDS = {"yes": "yes", "no": "no", "not shown": "open", "not measured": "none"}  # answer -> class of its badge
+COLUMN = 450  # points: the room of a figure where two stand side by side; a wider one stands alone
 
 
 def as_page(content: Content, made: str, directory: Path) -> str:
@@ -127,8 +128,9 @@ def _figure(name: str, figure: dict[str, Any], directory: Path) -> str:
         (directory / figure["folder"] / figure["svg"]).read_text(encoding="utf-8"), name, figure["title"]
     )
     files = escape(f"{figure['folder']}/{figure['pdf']}, {figure['png']}")
+    wide = ' class="wide"' if svg_width(drawing) > COLUMN else ""
     return (
-        f'<figure><div class="plate">{drawing}</div><figcaption><strong>{escape(figure["title"])}.</strong> '
+        f'<figure{wide}><div class="plate">{drawing}</div><figcaption><strong>{escape(figure["title"])}.</strong> '
         f'{escape(figure["caption"])} <span class="file">{files}</span></figcaption></figure>'
     )
 

@@ -8,6 +8,7 @@ _BEFORE = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)  # the XML declaration and th
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _ID = re.compile(r'\bid="([^"]+)"')
 _LINK = re.compile(r'((?:xlink:)?href="#|url\(#)')
+_BOX = re.compile(r'\bviewBox="\S+ \S+ ([0-9.]+) ')
 _SIZE = re.compile(r'(<svg\b[^>]*?)\s(?:width|height)="[^"]*"')
 
 
@@ -33,3 +34,13 @@ def inline_svg(text: str, name: str, title: str) -> str:
         text = _SIZE.sub(r"\g<1>", text, count=1)
     label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def svg_width(text: str) -> float:
+    """Return the width of an SVG in its own units (matplotlib's are points), 0 where it does not say.
+
+    Args:
+        text: The SVG.
+    """
+    found = _BOX.search(text)
+    return float(found[1]) if found else 0.0

@@ -17,7 +17,7 @@ import pytest
 from sorsa.config_files import CHECKOUT
 from sorsa.report import page
 from sorsa.report.page import embedded, html_table
-from sorsa.report.svg import inline_svg
+from sorsa.report.svg import inline_svg, svg_width
 from sorsa.report.tables import Column, Estimate, Table
 from tests.report import conftest as made
 
@@ -133,6 +133,7 @@ def test_figures_have_names_of_their_own() -> None:
     opening = drawn[: drawn.index(">", drawn.index("viewBox"))]
     assert " width=" not in opening and " height=" not in opening
     assert '<rect width="300" height="200"/>' in drawn
+    assert (svg_width(drawn), svg_width("<svg></svg>")) == (300.0, 0.0)
 
 
 @pytest.mark.parametrize(
