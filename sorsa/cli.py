@@ -38,6 +38,7 @@ examples:
   python run.py --name llama2_sorsa_r128 --merge
   python run.py --name llama2_sorsa_r128 --test --test-dataset gsm-8k --test-precision bf16
   python run.py --name llama2_sorsa_r128 --plan
+  python run.py --name analysis_sorsa --analyze
   python run.py --name llama2_sorsa_r128 --regrade --test-dataset gsm-8k --show-disagreements
   python run.py --compare configs/demo_*.yaml --seeds 5
   python run.py --compare-runs base:llama2_sorsa_r128 llama2_sorsa_r128

@@ -121,8 +121,8 @@ def test_says_which_method_it_is_by_name(path: Path) -> None:
 @every_config
 def test_header_has_commands_hardware_and_scores(path: Path) -> None:
     text = header(path)
-    commands = re.findall(rf"python run\.py --name {path.stem} --(train|merge|test)\b", text)
-    assert commands == (["train", "merge"] if path.stem.startswith("analysis") else ["train", "merge", "test"])
+    commands = re.findall(rf"python run\.py --name {path.stem} --(train|merge|test|analyze)\b", text)
+    assert commands == (["train", "analyze"] if path.stem.startswith("analysis") else ["train", "merge", "test"])
     assert len(re.findall(r"run\.py", text)) == len(commands), "another run's command"
     assert "Hardware: " in text and "The paper: " in text
     if path.stem.startswith("demo"):
@@ -209,13 +209,17 @@ def test_small_runs_exist_for_every_method(model: str, peft: str) -> None:
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem.startswith("demo")], ids=lambda path: path.stem)
 def test_the_demo_can_be_compared(path: Path) -> None:
     config = load_config(path.stem, "train", {})
-    assert len(config.lr_grid) == 3 and config.lr in config.lr_grid and config.lr_grid == sorted(config.lr_grid)
+    assert len(config.lr_grid) >= 3 and config.lr_grid == sorted(config.lr_grid)
+    assert config.lr_grid[0] <= config.lr <= config.lr_grid[-1]
     assert Path(config.valid_file).name == "valid.jsonl" and Path(config.test_file).name == "test.jsonl"
 
 
 def test_the_demos_runs_can_be_compared_with_each_other() -> None:
     configs = [load_config(path.stem, "train", {}) for path in CONFIGS if path.stem.startswith("demo_")]
     assert {config.model for config in configs} == {configs[0].model}  # --compare configs/demo_*.yaml
+    kinds = {"full": "weights", "partial": "weights", "osora": "vectors", "vera": "vectors"}
+    grids = {(kinds.get(config.peft, "matrices"), tuple(config.lr_grid)) for config in configs}
+    assert len(grids) == 3, "all methods of a kind choose from the same learning rates"
 
 
 @every_file

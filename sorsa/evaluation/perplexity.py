@@ -241,8 +241,8 @@ def _exponentials(sums: Sums) -> tuple[float, list[float] | None]:
 
 
 def _exp(value: float) -> float:
-    """Return exp of a value; infinity where that is too large, as of the upper end for two windows."""
-    return math.exp(value) if value < HIGHEST else math.inf
+    """Return exp of a value, at most the largest number there is: JSON has no infinity."""
+    return math.exp(min(value, HIGHEST))
 
 
 def _print(name: str, result: dict[str, Any], folder: RunFolder) -> None:

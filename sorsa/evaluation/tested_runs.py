@@ -7,6 +7,7 @@ seeds of one method. Everything comes from `results/`: nothing is loaded, genera
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 from sorsa.errors import UsageError, did_you_mean
 from sorsa.evaluation.result_files import read_graded_rows, read_record
 from sorsa.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("merged", "base", "unmerged")
 _NOT_ABOUT_HOW = {
@@ -134,14 +137,23 @@ def _results_of(run: str, run_path: Path) -> dict[str, tuple[dict[str, Any], Pat
         known = [path.name for path in run_path.iterdir() if path.is_dir()] if run_path.is_dir() else []
         raise UsageError(f"no run {name!r} in {run_path}.{did_you_mean(name, known)}")
     found: dict[str, tuple[dict[str, Any], Path]] = {}
+    broken: list[UsageError] = []
     for path in sorted(folder.results.glob("*.json")):
-        record = read_record(path)
+        try:
+            record = read_record(path)
+        except UsageError as error:  # perhaps of another benchmark than the one that is asked for
+            broken.append(error)
+            continue
         rows = path.with_suffix(".jsonl")
         if record.get("kind", "merged") == kind and "rules" in record and rows.is_file():
             missing = [key for key in ("dataset", "rule") if key not in record]
             if missing:
                 raise UsageError(f"{path}: no {' and no '.join(missing)}; test again")
             found[record["dataset"]] = (record, rows)
+    if not found and broken:
+        raise broken[0]
+    for error in broken:
+        logger.warning("left out: %s", error)
     if not found:
         flag = {"merged": "", "base": " --base", "unmerged": " --unmerged"}[kind]
         raise UsageError(f"run {run!r} has no results: run {folder.command('test')}{flag} --test-dataset NAME first")

@@ -22,9 +22,9 @@ import yaml
 def parse() -> argparse.Namespace:
     """Return the flags that the comparison gave."""
     parser = argparse.ArgumentParser()
-    for flag in ("--name", "--config-dir", "--run-path", "--test-file"):
+    for flag in ("--name", "--config-dir", "--run-path", "--test-file", "--test-dataset", "--processes"):
         parser.add_argument(flag)
-    for flag in ("--train", "--merge", "--test"):
+    for flag in ("--train", "--merge", "--test", "--base", "--analyze"):
         parser.add_argument(flag, action="store_true")
     return parser.parse_args()
 
@@ -82,12 +82,22 @@ def work(flags: argparse.Namespace, plan: dict) -> str:
         (folder / "merged").mkdir()
         (folder / "merged" / "config.json").write_text("{}")
         return "merge"
+    if flags.analyze:
+        (folder / "analysis").mkdir()
+        mean = [{"step": 0, "dD": 0.0}, {"step": 4, "dD": config["lr"]}]
+        (folder / "analysis" / "drift.json").write_text(json.dumps({"mean": mean}))
+        return "analyze"
+    (folder / "results").mkdir(exist_ok=True, parents=True)
+    if flags.test_dataset == "perplexity":
+        assert flags.base or (folder / "merged" / "config.json").is_file()
+        stem, value = ("base-perplexity", 5.0) if flags.base else ("perplexity", 7.0)
+        (folder / "results" / f"{stem}.json").write_text(json.dumps({"perplexity": value}))
+        return f"{stem} {flags.test_file}"
     assert (folder / "merged" / "config.json").is_file()
     stage = "validate" if flags.test_file == config["valid_file"] and flags.test_file else "test"
     known = plan["accuracy"][stage]
     accuracy = known.get(f"{config['lr']} {config['seed']}", known.get(str(config["lr"]), 0.5))
     result = {"rule": "ours", "rules": {"ours": {"correct": round(8 * accuracy)}}, "graded": 8, "accuracy": accuracy}
-    (folder / "results").mkdir(exist_ok=True)
     (folder / "results" / "gsm-8k.json").write_text(json.dumps(result | {"interval_95": [0.0, 1.0]}))
     rows = [{"id": str(index), "correct": index < round(8 * accuracy)} for index in range(8)]
     (folder / "results" / "gsm-8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -214,3 +214,54 @@ def test_other_settings_under_the_same_name(bench) -> None:
     assert Path("out/comparison-five/runs/d-lr0.002-seed42").is_dir()
     shutil.rmtree("out/comparison-d")
     bench.compare(file, seeds=1)
+
+
+def test_what_was_forgotten_and_how_far_the_weights_have_moved(bench) -> None:
+    """The base once, before everything; each tested run after its test; nothing twice."""
+    Path("text.txt").write_text("some words")
+    files = [
+        bench.write("d_a", lr_grid=GRID, forgetting_file="text.txt", snapshots=1),
+        bench.write("d_b", lr=0.001, valid_file=None, forgetting_file="text.txt"),
+    ]
+    record = bench.compare(*files, seeds=1)
+    a, other, b = "d_a-lr0.002-seed42", "d_a-lr0.004-seed42", "d_b-lr0.001-seed42"
+    assert bench.calls() == [
+        f"base-perplexity text.txt {a}",
+        *(f"{stage} {run}" for run in (a, other) for stage in ("train", "merge", "validate")),
+        *(f"test {a}", f"perplexity text.txt {a}", f"analyze {a}"),
+        *(f"{stage} {b}" for stage in ("train", "merge", "test", "perplexity text.txt")),
+    ]
+    assert record["perplexity_before"] == 5.0 and record["forgetting_file"] == "text.txt"
+    runs = [run for method in record["methods"] for run in method["runs"]]
+    assert [run["perplexity"] for run in runs] == [7.0, 7.0]
+    assert [run["drift"] for run in runs] == [{"step": 4, "dD": 0.002}, None]
+    before = bench.calls()
+    bench.compare(*files, seeds=1)
+    assert bench.calls() == before
+
+
+def test_two_methods_at_a_time(bench) -> None:
+    """The same runs and the same record as one after the other."""
+    files = [bench.write("d_a", lr_grid=GRID), bench.write("d_b", lr=0.001), bench.write("d_c", lr=0.003)]
+    record = bench.compare(*files, seeds=2, processes=2)
+    assert record["status"] == "finished"
+    assert [method["test"]["n"] for method in record["methods"]] == [2, 2, 2]
+    both = sorted(bench.calls())
+    shutil.rmtree("out")
+    Path("calls.jsonl").unlink()
+    alone = bench.compare(*files, seeds=2)
+    assert sorted(bench.calls()) == both
+    assert alone["methods"] == record["methods"]
+
+
+def test_a_failure_of_one_method_ends_the_others_and_is_what_is_said(bench) -> None:
+    bench.plan(fail_at=1)
+    files = [bench.write(f"d_{letter}", lr=0.001) for letter in "abc"]
+    with pytest.raises(UsageError, match=r"run 'd_[ab]-lr0.001-seed42': \w+ failed \(exit code 2\): the loss is nan"):
+        bench.compare(*files, seeds=2, processes=2)
+    assert bench.compare(*files, seeds=2, processes=2)["status"] == "finished"
+
+
+def test_the_number_of_processes_is_checked(bench) -> None:
+    with pytest.raises(UsageError, match="--processes 0: must be at least 1"):
+        bench.compare(bench.write("d"), processes=0)

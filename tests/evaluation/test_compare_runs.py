@@ -147,6 +147,16 @@ def test_refusals(tmp_path: Path) -> None:
         compare_runs("b", "demo_a", tmp_path, output=tmp_path)
 
 
+def test_a_damaged_record_of_another_benchmark_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "a", A)
+    write(tmp_path, "b", B)
+    (tmp_path / "b/results/math.json").write_text("{")
+    assert compare_runs("a", "b", tmp_path)["benchmarks"].keys() == {"gsm-8k"}
+    assert "left out: " in caplog.text and "math.json: not JSON" in caplog.text
+
+
 def test_one_seed_against_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run, verdicts in (("a", A), ("b0", B), ("b1", "1111110111")):
         write(tmp_path, run, verdicts)
