@@ -12,7 +12,7 @@ from sorsa.report.groups import DRIFT, SINGLE, benchmarks, by_comparison, compar
 from sorsa.report.runs import runs_table
 from sorsa.report.sources import Sources
 from sorsa.report.table1 import table1
-from sorsa.report.tables import Column, Estimate, Table
+from sorsa.report.tables import Column, Estimate, Table, bounds
 
 _CLAIMS_ABOUT = (
     "What the paper claims, measured here. “Holds” says yes or no where the 95% interval of the difference lies on one "
@@ -102,8 +102,8 @@ def claims_table(records: Sequence[dict[str, Any]]) -> Table:
     rows = []
     for name, runs in by_comparison(records).items():
         for found in claims(list(runs)) if any(map(is_tested, runs)) else ():
-            value, bounds = found["difference"], found["interval_95"]
-            gap = None if value is None else Estimate(value, tuple(bounds) if bounds else None)
+            value = found["difference"]
+            gap = None if value is None else Estimate(value, bounds(found["interval_95"]))
             rows.append(found | {"comparison": name, "difference": gap})
     return Table("claims", "What the paper claims", _CLAIMS_ABOUT, tuple(columns), tuple(rows))
 

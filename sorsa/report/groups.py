@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sorsa.report.records import BASE
-from sorsa.report.tables import Column, Estimate, Table
+from sorsa.report.tables import Column, Estimate, Table, bounds
 
 LAST_STEPS = 10  # whose mean loss is shown: one step's loss is mostly that of its rows
 DRIFT = ("dSigma", "dD", "condition_principal", "condition_merged", "orthonormality_U", "orthonormality_V")
@@ -101,7 +101,7 @@ def groups(records: Sequence[dict[str, Any]]) -> list[Group]:
         found.setdefault(key, []).append(record)
     names = [(comparison, name) for comparison, name, _ in found]
     return [
-        Group(comparison, name if names.count((comparison, name)) == 1 else f"{name}, lr {lr:g}", tuple(runs))
+        Group(comparison, name if names.count((comparison, name)) == 1 else f"{name}, lr {lr}", tuple(runs))
         for (comparison, name, lr), runs in found.items()
     ]
 
@@ -204,8 +204,8 @@ def _perplexity_after(group: Group) -> Estimate | None:
 
 def _perplexity(result: dict[str, Any]) -> Estimate | None:
     """Return what one test of perplexity found."""
-    bounds = result.get("interval_95")
-    return Estimate(result["perplexity"], tuple(bounds) if bounds else None) if result.get("perplexity") else None
+    value = result.get("perplexity")
+    return Estimate(value, bounds(result.get("interval_95"))) if value is not None else None
 
 
 def final_loss(record: dict[str, Any]) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 from sorsa.report.groups import SINGLE, learning_rate
 from sorsa.report.records import BASE
 from sorsa.report.sources import PACKAGES
-from sorsa.report.tables import Column, Estimate, Table
+from sorsa.report.tables import Column, Estimate, Table, bounds
 
 
 def runs_table(records: Sequence[dict[str, Any]]) -> Table:
@@ -73,11 +73,10 @@ def _score(result: dict[str, Any] | None) -> Estimate | str | None:
     value = (result or {}).get("accuracy", (result or {}).get("perplexity"))
     if value is None:
         return None
-    bounds = result.get("interval_95")
     limit = (result.get("config") or {}).get("limit")
     if limit:
         return f"{100 * value:.1f} (first {limit} questions)"
-    return Estimate(value, tuple(bounds) if bounds else None)
+    return Estimate(value, bounds(result.get("interval_95")))
 
 
 def commit(facts: dict[str, Any]) -> str | None:

@@ -30,6 +30,15 @@ class Estimate:
     sd: float | None = None
 
 
+def bounds(values: Sequence[float | None] | None) -> tuple[float, float] | None:
+    """Return an interval as records have it; None where it is missing or a bound is no number (an overflow).
+
+    Args:
+        values: Low and high.
+    """
+    return (values[0], values[1]) if values and None not in values else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """One column.

@@ -10,6 +10,7 @@ import pytest
 from sorsa.evaluation.statistics import seeds_and_questions_interval, wilson_interval
 from sorsa.report.groups import accuracy, by_comparison, comparison_table, final_loss, groups
 from sorsa.report.sources import gather
+from sorsa.report.tables import Estimate
 from tests.report import conftest as made
 
 
@@ -75,6 +76,12 @@ def test_a_perplexity_of_another_text_is_not_what_was_before(records: list[dict]
     holder = next(record for record in records if "base-perplexity" in record["results"])
     holder["results"]["base-perplexity"]["text"] = {"sha256": "another"}
     assert comparison_table("mini", records).rows[1]["perplexity_before"] is None
+
+
+def test_an_interval_without_end_is_none(records: list[dict]) -> None:
+    holder = next(record for record in records if "base-perplexity" in record["results"])
+    holder["results"]["base-perplexity"]["interval_95"] = [6.0, None]  # an overflow, as a record has it
+    assert comparison_table("mini", records).rows[0]["perplexity_before"] == Estimate(6.0)
 
 
 def test_a_mean_needs_every_seed(records: list[dict]) -> None:
