@@ -1,0 +1,127 @@
+"""Names beside lines and points instead of a legend: a reader in grey need not match colours.
+
+`line_names` writes the names of lines in the margin, `point_names` writes them next to points, both without overlaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sorsa.report.figure_style import GREY, POINTS, Style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+Bar = tuple[tuple[float, float], tuple[float, float]]
+
+_LINE = 1.18 * POINTS  # points from one line of text to the next
+_RADIUS = 4.0  # points around the middle of a marker that belong to it
+_NEAR = 6.0  # points from a marker's middle to its name
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return positions as close to the wanted ones as they can be without two of them being nearer than `gap`.
+
+    Args:
+        wanted: Positions in any order.
+        gap: Least distance; made smaller where there is no room for all.
+        low: Least position.
+        high: Largest.
+
+    Returns:
+        In the order of `wanted`. Neighbours that would overlap move as one block around their mean.
+    """
+    gap = min(gap, (high - low) / max(1, len(wanted) - 1))
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    blocks: list[tuple[float, int]] = []  # first position, number
+    for index in order:
+        blocks.append((wanted[index], 1))
+        while len(blocks) > 1 and blocks[-1][0] < blocks[-2][0] + blocks[-2][1] * gap:
+            (first, many), (other, more) = blocks[-2:]
+            # the mean of what each member wanted for the block's first position
+            start = (first * many + (other - many * gap) * more) / (many + more)
+            blocks[-2:] = [(start, many + more)]
+    places, floor = [], low
+    for start, many in blocks:
+        start = max(floor, start)
+        places += [start + gap * number for number in range(many)]
+        floor = places[-1] + gap
+    ceiling = high
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], ceiling)
+        ceiling = places[number] - gap
+    return [places[order.index(index)] for index in range(len(wanted))]
+
+
+def line_names(axes: Axes, ends: Mapping[str, tuple[float, float]], styles: Mapping[str, Style]) -> None:
+    """Write the names of lines to the right of the axes, each led to from its line's end in the line's own style.
+
+    Args:
+        axes: Their limits and scales must be final.
+        ends: Name -> last point of its line, data coordinates.
+        styles: Of each name.
+    """
+    width, height = axes.bbox.width, axes.bbox.height
+    unit = axes.figure.dpi / 72 / height  # one point, as a share of the axes' height
+    ends_in_axes = axes.transAxes.inverted().transform(axes.transData.transform(list(ends.values())))
+    places = spread(list(ends_in_axes[:, 1]), _LINE * unit, 0.0, 1.0)
+    point = axes.figure.dpi / 72 / width
+    for (name, style), (x, y), place in zip(((one, styles[one]) for one in ends), ends_in_axes, places, strict=True):
+        xs, ys = [x, 1 + 8 * point, 1 + 22 * point], [y, place, place]
+        axes.plot(xs, ys, transform=axes.transAxes, clip_on=False, **style.line(0.8))
+        axes.plot(xs[2], place, transform=axes.transAxes, clip_on=False, **style.point(4.5))
+        axes.text(1 + 27 * point, place, name, transform=axes.transAxes, va="center_baseline", ha="left")
+
+
+def point_names(axes: Axes, points: Mapping[str, tuple[float, float]], bars: Sequence[Bar] = ()) -> None:
+    """Write names next to points where they cover neither a point, nor a bar, nor each other.
+
+    Args:
+        axes: Their limits and scales must be final.
+        points: Name -> data coordinates.
+        bars: Both ends of what else to keep free, such as error bars, data coordinates.
+    """
+    scale = axes.figure.dpi / 72  # pixels per point; offsets in points are the same in every format
+    renderer = axes.figure.canvas.get_renderer()
+    centres = axes.transData.transform(list(points.values())) / scale
+    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres]
+    for ends in bars:
+        (x0, y0), (x1, y1) = axes.transData.transform(ends) / scale
+        taken.append((min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1))
+    frame = tuple(axes.bbox.extents / scale)
+    leader = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": _RADIUS}
+    for name, (x, y) in zip(points, centres, strict=True):
+        text = axes.annotate(name, points[name], (0, 0), textcoords="offset points", va="bottom")
+        extent = text.get_window_extent(renderer)
+        width, height = extent.width / scale, extent.height / scale
+        found = []
+        for number, (reach, dx, dy) in enumerate(_offsets(width, height)):
+            box = (x + dx, y + dy, x + dx + width, y + dy + height)
+            found.append((reach / 8 + _crowding(box, taken, frame), number, reach, (dx, dy), box))
+        _, _, reach, offset, box = min(found)
+        text.remove()
+        arrow = leader if reach > 2 * _NEAR else None
+        axes.annotate(name, points[name], offset, textcoords="offset points", va="bottom", arrowprops=arrow)
+        taken.append(box)
+
+
+def _offsets(width: float, height: float) -> Iterator[tuple[float, float, float]]:
+    """Yield places of a text around a point, nearest first: distance, offset of its lower left corner, in points."""
+    for reach in (_NEAR, 2 * _NEAR, 3 * _NEAR, 5 * _NEAR, 7 * _NEAR):
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            yield reach, reach * right - width * (1 - right) / 2, reach * up - height * (1 - up) / 2
+
+
+def _crowding(box: Box, taken: Sequence[Box], frame: Box) -> float:
+    """Return how much of other things a text would cover, in square points; what lies outside the axes counts too."""
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    outside = area - _overlap(box, frame)
+    return outside + sum(_overlap(box, other) for other in taken)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Return the area that two boxes share."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
