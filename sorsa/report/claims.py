@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sorsa.report.claims_measured import ACCURACY, LOG, Row, comparisons, label
-from sorsa.report.comparisons import NOT_MEASURED, Difference, holm
-from sorsa.report.groups import Group, Record, record_sets
+from sorsa.report.claims_statistics import NOT_MEASURED, Difference, holm
+from sorsa.report.record_sets import Group, Record, record_sets
 
 _LARGEST_SHARE = 5.0  # a relative effect beyond 500% says only that the other value is almost 0
 
@@ -29,8 +29,8 @@ def claims(records: Sequence[Record]) -> list[dict[str, Any]]:
     Returns:
         One dict per comparison: `set` (model, training set, test), `claim`, `measure`, `method`, `against`,
         `difference` (the method's value minus the other's in the measure's unit; accuracies are shares), `interval_95`,
-        `n_seeds` (of the side that has fewer), `holds` (`yes`, `no`, `not shown`, `not measured`) and `text`. Where
-        something is not measured, the numbers are None. A set without SORSA has none.
+        `n_seeds` (of the side that has fewer), `holds` (`yes`, `no`, `not shown`, `not measured`) and `text`. What is
+        not measured has neither difference nor interval. A set without SORSA has none.
     """
     return [facts for one in record_sets(records) for facts in _in_words(one.name, list(comparisons(one)))]
 
@@ -83,7 +83,7 @@ def _facts(name: str, row: Row, adjusted: tuple[float, int] | None, intervals: i
     missing = [side for side in (row.ours, row.theirs) if isinstance(side, str)]
     if missing or row.difference is None:
         reason = f"no finished run of {' or '.join(missing)}" if missing else row.reason
-        nothing = dict.fromkeys(("difference", "interval_95", "n_seeds"))
+        nothing = {"difference": None, "interval_95": None, "n_seeds": 0}
         return facts | nothing | {"holds": NOT_MEASURED, "text": f"Not measured: {reason}."}
     found = row.difference
     return facts | {

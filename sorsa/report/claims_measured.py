@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sorsa.report import measures
-from sorsa.report.comparisons import Difference, over_seeds, over_seeds_and_questions
-from sorsa.report.groups import LABELS, SORSA, SQUARED, UNREGULARIZED, Group, Record, RecordSet, seed_of
+from sorsa.report.claims_statistics import Difference, over_seeds, over_seeds_and_questions
+from sorsa.report.record_sets import LABELS, SORSA, SQUARED, UNREGULARIZED, Group, Record, RecordSet, seed_of
 
 FASTER_THAN = ("lora", "pissa")  # Figure 2
 NEARER_THAN = ("partial", "full", "lora", "pissa", UNREGULARIZED)  # Figure 1, and the regularizer's ablation

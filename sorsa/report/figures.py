@@ -14,17 +14,18 @@ byte by byte. Records of several models or data give a figure for each, whose na
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sorsa.files import whole_file
-from sorsa.report.figure_curves import conditions, training
-from sorsa.report.figure_scores import accuracy, forgetting, parameters, time
-from sorsa.report.figure_style import DPI, Drawing, look
-from sorsa.report.figure_trajectories import trajectories
-from sorsa.report.groups import Record, RecordSet, record_sets
+from sorsa.report.figures_curves import conditions, training
+from sorsa.report.figures_scores import accuracy, forgetting, parameters, time
+from sorsa.report.figures_style import DPI, Drawing, look
+from sorsa.report.figures_trajectories import trajectories
 from sorsa.report.measures import benchmarks
+from sorsa.report.record_sets import Record, RecordSet, record_sets
 
 FORMATS = ("svg", "png", "pdf")
 
@@ -70,15 +71,19 @@ def _save(drawing: Drawing, directory: Path, files: dict[str, str]) -> None:
     """Write one figure in all formats, each whole or not at all, without dates."""
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
     for kind, name in files.items():
-        facts = dates[kind] | {"Title": drawing.title}
+        drawn = io.BytesIO()
+        drawing.figure.savefig(drawn, format=kind, dpi=DPI, metadata=dates[kind] | {"Title": drawing.title})
+        content = drawn.getvalue()
+        if kind == "svg":  # where the font is missing, one of its width is next; a browser's own choice would be Times
+            content = content.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
         with whole_file(directory / name) as stream:
-            drawing.figure.savefig(stream, format=kind, dpi=DPI, metadata=facts)
+            stream.write(content)
 
 
 def _about(one: RecordSet) -> str:
     """Return the end of every caption: what the records are of, and which were not used."""
-    runs = [run["training"]["seed"] for group in one.groups for run in group.runs]
-    text = f"{one.name}: {len(runs)} runs, {len(one.groups)} methods."
+    runs = sum(len(group.runs) for group in one.groups)
+    text = f"{one.name}: {runs} runs, {len(one.groups)} methods."
     if one.left_out:
         text += f" {len(one.left_out)} more were not finished, or tried a learning rate that was not chosen."
     return text

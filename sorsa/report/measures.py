@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sorsa.report.groups import Record
+from sorsa.report.record_sets import Record
 
 SMOOTHING = 0.05  # share of the steps in a trailing mean: 9 of the miniature's 180, 39 of the paper's 781
 PERPLEXITY = "perplexity"  # stem of its results; the base model's is `base-perplexity`
@@ -92,7 +92,7 @@ def drift_series(run: Record, key: str) -> dict[str, dict[int, float | None]]:
         run: A run's record.
         key: `dSigma`, `condition_principal`, ...
     """
-    matrices = (run.get("drift") or {}).get("matrices", ())
+    matrices = (run.get("drift") or {}).get("matrices") or ()
     return {
         matrix["name"]: {row["step"]: row.get(key) if _is_number(row.get(key)) else None for row in matrix["steps"]}
         for matrix in matrices
@@ -197,7 +197,7 @@ def finite_mean(values: Iterable[float | None]) -> float | None:
 
 
 def _has_nll(run: Record, stem: str) -> bool:
-    return _is_number(run["results"].get(stem, {}).get("nll_per_token"))
+    return _is_number((run["results"].get(stem) or {}).get("nll_per_token"))
 
 
 def _text(result: dict[str, Any]) -> list[Any]:

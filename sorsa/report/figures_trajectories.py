@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sorsa.report import measures
-from sorsa.report.figure_labels import point_names
-from sorsa.report.figure_style import PAGE, Drawing, log_ticks, new_figure
-from sorsa.report.groups import Group, RecordSet
+from sorsa.report.figures_labels import point_names
+from sorsa.report.figures_style import PAGE, Drawing, in_words, log_ticks, new_figure
+from sorsa.report.record_sets import Group, RecordSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,8 +71,7 @@ def trajectories(one: RecordSet) -> Drawing | None:
 
 def _caption(panels: Sequence[_Panel], logarithmic: bool) -> str:
     """Return the caption."""
-    seeds = sorted({panel.seeds for panel in panels})
-    over = "one seed" if seeds == [1] else f"mean over {' or '.join(map(str, seeds))} seeds"
+    over = in_words(panel.seeds for panel in panels)
     first = "; step 0, where both are 0, is not on the logarithmic axes" if logarithmic else ""
     return (
         f"ΔD against ΔΣ of every adapted matrix, {over}, from step 0 to {max(panel.steps[-1] for panel in panels)}"
@@ -113,20 +113,23 @@ def _draw(
     ax: Axes, panel: _Panel, markers: dict[str, str], colors: Colormap, logarithmic: bool, limits: np.ndarray
 ) -> None:
     """Draw the trajectories of one method."""
-    from matplotlib.collections import LineCollection
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
     first = 1 if logarithmic else 0
     steps, paths = np.array(panel.steps[first:]), panel.paths[:, first:]
     share = steps / max(1, panel.steps[-1])
-    segments = np.stack([paths[:, :-1], paths[:, 1:]], axis=2).reshape(-1, 2, 2)
-    shades = np.tile(share[1:], len(paths))
-    ax.add_collection(LineCollection(segments, colors=colors(shades), linewidths=0.6, alpha=0.75))
-    for name, layer, end in zip(panel.matrices, panel.layers, paths[:, -1], strict=True):
-        look = {"markerfacecolor": _shade(layer, panel.layers), "markeredgecolor": "black", "markeredgewidth": 0.4}
-        ax.plot(*end, marker=markers[_kind(name)], markersize=3.4, **look)
+    for index in range(1, len(steps)):  # one compound path per step keeps the SVG small
+        pieces = [Path(piece) for piece in paths[:, index - 1 : index + 1]]
+        look = {"facecolor": "none", "edgecolor": colors(share[index]), "linewidth": 0.6, "alpha": 0.75}
+        ax.add_patch(PathPatch(Path.make_compound_path(*pieces), **look))
+    for kind, marker in markers.items():
+        own = [number for number, name in enumerate(panel.matrices) if _kind(name) == kind]
+        shades = [_shade(panel.layers[number], panel.layers) for number in own]
+        ax.scatter(*paths[own, -1].T, marker=marker, s=13, c=shades, edgecolors="black", linewidths=0.4, zorder=2)
     mean = paths.mean(axis=0)
     ax.plot(*mean.T, color="black", linewidth=0.8)
-    ax.scatter(*mean.T, c=colors(share), s=20, edgecolors="black", linewidths=0.6, zorder=3)
+    ax.scatter(*mean.T, c=colors(share), s=14, edgecolors="black", linewidths=0.6, zorder=3)
     if logarithmic:
         ax.set(xscale="log", yscale="log")
     ax.set(xlim=limits[0], ylim=limits[1])
@@ -136,7 +139,8 @@ def _draw(
     ax.set_title(panel.label, loc="left", pad=3, fontweight="bold")
     farthest = sorted({int(paths[:, -1, axis].argmax()) for axis in (0, 1)})
     names = [f"{_kind(panel.matrices[one])} {_layer(panel.layers[one])}".strip() for one in farthest]
-    point_names(ax, {name: tuple(paths[one, -1]) for name, one in zip(names, farthest, strict=True)})
+    ends = {name: tuple(paths[one, -1]) for name, one in zip(names, farthest, strict=True)}
+    point_names(ax, ends, list(itertools.pairwise(map(tuple, mean))))
 
 
 def _key(ax: Axes, panels: Sequence[_Panel], markers: dict[str, str], colors: Colormap) -> None:

@@ -88,14 +88,14 @@ def role_of(record: Record) -> str:
     config = record["training"]["config"]
     if config["peft"] != SORSA:
         return config["peft"]
-    if not config["gamma"]:
+    if config.get("gamma") == 0:
         return UNREGULARIZED
-    return SQUARED if config["regularizer_form"] == "squared" else SORSA
+    return SQUARED if config.get("regularizer_form") == "squared" else SORSA
 
 
 def seed_of(record: Record) -> int:
     """Return the seed that a run was trained with."""
-    return record["training"]["seed"]
+    return record["training"]["config"]["seed"]
 
 
 def record_sets(records: Iterable[Record]) -> list[RecordSet]:
@@ -106,7 +106,8 @@ def record_sets(records: Iterable[Record]) -> list[RecordSet]:
     """
     found: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        found.setdefault(_key(record), []).append(record)
+        if (record["training"].get("config") or {}).get("peft"):  # else it was not trained here, but tested as it is
+            found.setdefault(_key(record), []).append(record)
     names, slugs = _names(list(found)), _slugs(list(found))
     sets: list[RecordSet] = []
     for key, members in found.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sorsa.report.figure_style import GREY, POINTS, Style
+from sorsa.report.figures_style import GREY, POINTS, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 Bar = tuple[tuple[float, float], tuple[float, float]]
 
+NAMES_FROM = 27  # points from the axes to the names of lines
 _LINE = 1.18 * POINTS  # points from one line of text to the next
 _RADIUS = 4.0  # points around the middle of a marker that belong to it
 _NEAR = 6.0  # points from a marker's middle to its name
@@ -70,9 +71,9 @@ def line_names(axes: Axes, ends: Mapping[str, tuple[float, float]], styles: Mapp
     point = axes.figure.dpi / 72 / width
     for (name, style), (x, y), place in zip(((one, styles[one]) for one in ends), ends_in_axes, places, strict=True):
         xs, ys = [x, 1 + 8 * point, 1 + 22 * point], [y, place, place]
-        axes.plot(xs, ys, transform=axes.transAxes, clip_on=False, **style.line(0.8))
+        axes.plot(xs, ys, transform=axes.transAxes, clip_on=False, **style.line())
         axes.plot(xs[2], place, transform=axes.transAxes, clip_on=False, **style.point(4.5))
-        axes.text(1 + 27 * point, place, name, transform=axes.transAxes, va="center_baseline", ha="left")
+        axes.text(1 + NAMES_FROM * point, place, name, transform=axes.transAxes, va="center_baseline", ha="left")
 
 
 def point_names(axes: Axes, points: Mapping[str, tuple[float, float]], bars: Sequence[Bar] = ()) -> None:
@@ -90,21 +91,40 @@ def point_names(axes: Axes, points: Mapping[str, tuple[float, float]], bars: Seq
     for ends in bars:
         (x0, y0), (x1, y1) = axes.transData.transform(ends) / scale
         taken.append((min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1))
-    frame = tuple(axes.bbox.extents / scale)
-    leader = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": _RADIUS}
-    for name, (x, y) in zip(points, centres, strict=True):
-        text = axes.annotate(name, points[name], (0, 0), textcoords="offset points", va="bottom")
+    sizes: list[tuple[float, float]] = []
+    for name in points:
+        text = axes.text(0, 0, name)
         extent = text.get_window_extent(renderer)
-        width, height = extent.width / scale, extent.height / scale
-        found = []
-        for number, (reach, dx, dy) in enumerate(_offsets(width, height)):
-            box = (x + dx, y + dy, x + dx + width, y + dy + height)
-            found.append((reach / 8 + _crowding(box, taken, frame), number, reach, (dx, dy), box))
-        _, _, reach, offset, box = min(found)
+        sizes.append((extent.width / scale, extent.height / scale))
         text.remove()
-        arrow = leader if reach > 2 * _NEAR else None
-        axes.annotate(name, points[name], offset, textcoords="offset points", va="bottom", arrowprops=arrow)
-        taken.append(box)
+    leader = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": _RADIUS}
+    places = _places(centres, sizes, taken, tuple(axes.bbox.extents / scale))
+    for name, (reach, dx, dy) in zip(points, places, strict=True):
+        arrow = leader if reach > _NEAR else None
+        axes.annotate(name, points[name], (dx, dy), textcoords="offset points", va="bottom", arrowprops=arrow)
+
+
+def _places(
+    centres: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], taken: Sequence[Box], frame: Box
+) -> list[tuple[float, float, float]]:
+    """Return for each point its name's distance and the offset of the lower left corner of its text.
+
+    Args:
+        centres: Of the markers, in points, as everything here.
+        sizes: Width and height of the texts.
+        taken: What to keep free.
+        frame: The axes.
+    """
+    chosen: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)] * len(centres)
+    boxes: dict[int, Box] = {}
+    for index in (*range(len(centres)), *range(len(centres))):  # the second time all others have their places
+        (x, y), (width, height), costs = centres[index], sizes[index], []
+        others = [*taken, *(box for other, box in boxes.items() if other != index)]
+        for reach, dx, dy in _offsets(width, height):
+            box = (x + dx, y + dy, x + dx + width, y + dy + height)
+            costs.append((reach / 8 + _crowding(box, others, frame), len(costs), (reach, dx, dy), box))
+        _, _, chosen[index], boxes[index] = min(costs)
+    return chosen
 
 
 def _offsets(width: float, height: float) -> Iterator[tuple[float, float, float]]:

@@ -8,11 +8,11 @@ print in grey.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sorsa.report.groups import SORSA, SQUARED, UNREGULARIZED, Group
+from sorsa.report.record_sets import SORSA, SQUARED, UNREGULARIZED, Group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COLUMN, PAGE = 5.5, 7.0  # widths in inches: a column of text, and a page
 POINTS = 8  # the smallest font
 DPI = 200  # of the PNG
+_LETTER = 0.07  # inches, a wide letter of the smallest font
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000",
@@ -44,15 +45,17 @@ class Style:
         color: Hexadecimal.
         dash: Matplotlib's (offset, on-off sequence).
         marker: Matplotlib's letter.
+        width: Of the line, points.
     """
 
     color: str
     dash: tuple[int, tuple[float, ...]]
     marker: str
+    width: float = 1.0
 
-    def line(self, width: float = 1.1) -> dict[str, Any]:
+    def line(self) -> dict[str, Any]:
         """Return keyword arguments of a line in this style."""
-        return {"color": self.color, "linestyle": self.dash, "linewidth": width}
+        return {"color": self.color, "linestyle": self.dash, "linewidth": self.width}
 
     def point(self, size: float = 5.5) -> dict[str, Any]:
         """Return keyword arguments of a marker in this style, without a line."""
@@ -70,7 +73,7 @@ STYLES = {
     "adalora": Style(GREEN, SOLID, "P"),
     "osora": Style(GREEN, DASHED, "X"),
     "vera": Style(GREEN, DOTTED, "p"),
-    SORSA: Style(VERMILLION, SOLID, "o"),
+    SORSA: Style(VERMILLION, SOLID, "o", width=2.0),  # what the report is about
     SQUARED: Style(ORANGE, DASHED, "h"),
     UNREGULARIZED: Style(PURPLE, DASHDOT, "*"),
 }
@@ -169,6 +172,17 @@ class Drawing:
     figure: Figure
 
 
+def room(labels: Iterable[str]) -> float:
+    """Return the width of the longest of some labels, inches, rounded up."""
+    return _LETTER * max(map(len, labels), default=0)
+
+
+def in_words(seeds: Iterable[int]) -> str:
+    """Return what a value of groups with so many seeds is: `one seed`, `mean over 3 or 5 seeds`."""
+    counts = sorted(set(seeds))
+    return "one seed" if counts == [1] else f"mean over {' or '.join(map(str, counts))} seeds"
+
+
 def log_ticks(axis: Axis) -> None:
     """Give a logarithmic axis ticks that can be read, also where it spans less than a power of ten.
 
@@ -189,7 +203,7 @@ def log_ticks(axis: Axis) -> None:
 
 def short(value: float) -> str:
     """Return a tick's value as text: 0.05, 200, 2×10⁵."""
-    if not value or 1e-3 < abs(value) < 1e5:
+    if not value or 1e-3 < abs(value) < 1e4:
         return f"{value:g}"
     digits, power = f"{value:.2e}".split("e")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

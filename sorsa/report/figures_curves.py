@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sorsa.report import measures
-from sorsa.report.figure_labels import line_names
-from sorsa.report.figure_style import PAGE, Drawing, Style, log_ticks, new_figure, styles
-from sorsa.report.groups import Group, RecordSet
+from sorsa.report.figures_labels import NAMES_FROM, line_names
+from sorsa.report.figures_style import PAGE, Drawing, Style, log_ticks, new_figure, room, styles
+from sorsa.report.record_sets import Group, RecordSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_MARGINS = (0.62, 1.4, 0.42, 0.1)  # inches; the names stand at the right
 _MARKS = 7  # markers on a line
+_POINTS = 300  # of a curve, which is smooth over more steps than it then leaves out
+_ERROR = "orthonormality error"
+_SPECTRAL = {  # name of a panel -> columns of the spectral analysis
+    "κ(Wp)": ("condition_principal",),
+    "κ of the merged weight": ("condition_merged",),
+    _ERROR: ("orthonormality_U", "orthonormality_V"),
+}
+_ROUNDING = 1e-4  # FP32 factors of 4096 x 128 that are orthonormal up to rounding have less
 Curve = tuple[np.ndarray, np.ndarray]  # steps (T,), values of each seed (S, T)
 
 
@@ -29,10 +37,9 @@ def training(one: RecordSet) -> Drawing | None:
     panels = {name: curves for name, curves in panels.items() if curves}
     if not panels:
         return None
-    figure, axes = new_figure((PAGE, 0.5 + 2.4 * len(panels)), _MARGINS, len(panels), sharex=True, hspace=0.09)
+    figure, axes = _axes(one, 2.4, len(panels))
     for ax, (name, curves) in zip(axes, panels.items(), strict=True):
         _draw(ax, curves, styles(one.groups), name)
-    axes[-1].set_xlabel("optimizer step")
     lengths = {measures.window(len(measures.curve(run, "loss")[0])) for group in one.groups for run in group.runs}
     smoothing = " or ".join(map(str, sorted(lengths)))
     caption = (
@@ -46,15 +53,14 @@ def training(one: RecordSet) -> Drawing | None:
 
 
 def conditions(one: RecordSet) -> Drawing | None:
-    """Return condition numbers and orthonormality over the steps of one set; None without a spectral analysis."""
-    columns = {
-        "κ(Wp)": ("condition_principal",),
-        "κ of the merged weight": ("condition_merged",),
-        "orthonormality error": ("orthonormality_U", "orthonormality_V"),
-    }
+    """Return condition numbers and orthonormality over the steps of one set; None without a spectral analysis.
+
+    Args:
+        one: Records of one model and data.
+    """
     panels: dict[str, dict[str, Curve]] = {}
-    left_out: list[int] = []
-    for name, keys in columns.items():
+    left_out = [0]
+    for name, keys in _SPECTRAL.items():
         for group in one.groups:
             curve, without = _spectral(group, keys)
             if curve is not None:
@@ -62,18 +68,29 @@ def conditions(one: RecordSet) -> Drawing | None:
                 left_out.append(without)
     if not panels:
         return None
-    figure, axes = new_figure((PAGE, 0.5 + 2.0 * len(panels)), _MARGINS, len(panels), sharex=True, hspace=0.09)
-    for ax, (name, curves) in zip(axes, panels.items(), strict=True):
-        _draw(ax, curves, styles(one.groups), name, logarithms=True)
-    axes[-1].set_xlabel("optimizer step")
     caption = (
         "Condition numbers of the trained principal part Wp (of methods that have one) and of the merged weight, and "
-        "the orthonormality error of the factors (mean of ‖UᵀU − I‖ and ‖VᵀV − I‖, Frobenius norm): geometric means "
-        "over the matrices and the seeds, bands from the lowest to the highest seed. Vertical axes are logarithmic."
+        "orthonormality error of the factors (mean of ‖UᵀU − I‖ and ‖VᵀV − I‖, Frobenius norm): geometric means over "
+        "the matrices and the seeds, bands from the lowest to the highest seed. Vertical axes are logarithmic."
     )
-    if any(left_out):
+    errors = panels.get(_ERROR, {})
+    if errors and all(steps[0] == 0 and values[:, 0].max() < _ROUNDING for steps, values in errors.values()):
+        panels[_ERROR] = {label: (steps[1:], values[:, 1:]) for label, (steps, values) in errors.items()}
+        caption += " At step 0, which is not shown, the orthonormality error is rounding alone."
+    if max(left_out):
         caption += f" Up to {max(left_out)} matrices of a method are left out: infinite at one of the steps."
+    figure, axes = _axes(one, 2.0, len(panels))
+    for ax, (name, curves) in zip(axes, panels.items(), strict=True):
+        _draw(ax, curves, styles(one.groups), name, logarithms=True)
     return Drawing("Condition numbers and orthonormality", caption, figure)
+
+
+def _axes(one: RecordSet, height: float, rows: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of panels above one axis of steps, with room for the names at the right."""
+    right = NAMES_FROM / 72 + room(group.label for group in one.groups)
+    figure, axes = new_figure((PAGE, 0.5 + height * rows), (0.62, right, 0.42, 0.1), rows, sharex=True, hspace=0.09)
+    axes[-1].set_xlabel("optimizer step")
+    return figure, axes
 
 
 def _metric(group: Group, column: str) -> Curve | None:
@@ -92,6 +109,8 @@ def _spectral(group: Group, keys: Sequence[str]) -> tuple[Curve | None, int]:
     if not all(names for _, names, _, _ in found):
         return None, 0
     steps = sorted(set.intersection(*(set(one) for one, _, _, _ in found)))
+    if len(steps) < 2:
+        return None, 0
     values = np.mean([value[:, :, np.isin(own, steps)] for own, _, value, _ in found], axis=0)
     if not (values > 0).all():  # an orthonormality error of exactly 0 has no logarithm
         values = np.maximum(values, np.finfo(float).eps)
@@ -111,6 +130,8 @@ def _draw(ax: Axes, curves: dict[str, Curve], looks: dict[str, Style], name: str
     ax.set_yscale("log")
     ends = {}
     for number, (label, (steps, values)) in enumerate(curves.items()):
+        kept = np.unique(np.linspace(0, len(steps) - 1, _POINTS).round().astype(int))
+        steps, values = steps[kept], values[:, kept]
         mean = np.exp(np.log(values).mean(axis=0)) if logarithms else values.mean(axis=0)
         every = max(1, len(steps) // _MARKS)
         style = looks[label]

@@ -115,7 +115,10 @@ def _drift(
             for step in np.linspace(0, steps, snapshots).round().astype(int):
                 part = math.sqrt(step / steps)
                 row = {"step": int(step), "dSigma": drift * size * part**2, "dD": 0.4 * drift * size * part}
-                row |= {"condition_principal": kappa * size ** (0.5 * part), "condition_merged": 900.0 * size}
+                row |= {
+                    "condition_principal": kappa * size ** (0.5 * part),
+                    "condition_merged": 900.0 * (1 + 0.5 * drift * size * part),
+                }
                 row |= {"orthonormality_U": 1e-6 + 0.1 * drift * part, "orthonormality_V": 1e-6 + 0.2 * drift * part}
                 rows.append(row)
             name = f"model.layers.{layer}.self_attn.{kind}"

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sorsa.evaluation.statistics import seeds_and_questions_interval
 from sorsa.report import measures
-from sorsa.report.figure_labels import Bar, point_names, spread
-from sorsa.report.figure_style import COLUMN, GREY, Drawing, log_ticks, new_figure, styles
-from sorsa.report.groups import Group, Record, RecordSet
+from sorsa.report.figures_labels import Bar, point_names, spread
+from sorsa.report.figures_style import COLUMN, GREY, Drawing, in_words, log_ticks, new_figure, room, styles
+from sorsa.report.record_sets import Group, Record, RecordSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INTERVAL = "with its 95% interval, which counts seeds and questions"
-_APART = 8.0  # points between markers drawn side by side
+_APART = 4.0  # points between markers drawn side by side: enough to tell their intervals apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,8 @@ def accuracy(one: RecordSet, stem: str) -> Drawing | None:
     if not found:
         return None
     found.sort(key=lambda score: score.mean)
-    figure, (ax,) = new_figure((COLUMN, 0.7 + 0.27 * len(found)), (1.05, 1.45, 0.44, 0.06))
+    left = 0.15 + room(score.group.label for score in found)
+    figure, (ax,) = new_figure((COLUMN, 0.7 + 0.27 * len(found)), (left, 1.45, 0.44, 0.06))
     looks, beside = styles(one.groups), {"transform": ax.get_yaxis_transform(), "va": "center_baseline"}
     for row, score in enumerate(found):
         style, (low, high) = looks[score.group.label], score.interval
@@ -85,8 +85,7 @@ def accuracy(one: RecordSet, stem: str) -> Drawing | None:
     ax.set_ylim(-0.7, len(found) + 0.1)
     ax.set_xlabel(f"accuracy on {stem} (%)")
     ax.grid(False, axis="y")
-    seeds = " or ".join(map(str, sorted({len(score.seeds) for score in found})))
-    caption = f"Accuracy on {stem}, mean over {seeds} seeds {_INTERVAL}; small dots are the single seeds."
+    caption = f"Accuracy on {stem}, {_over(found)}. Small dots are the single seeds."
     if base is not None:
         caption += f" Dashed: the base model, {base:.1f}%."
     return Drawing(f"Accuracy on {stem}", caption, figure)
@@ -94,27 +93,24 @@ def accuracy(one: RecordSet, stem: str) -> Drawing | None:
 
 def parameters(one: RecordSet, stem: str) -> Drawing | None:
     """Return accuracy against the number of trainable parameters; None where either is missing."""
-    caption = (
-        f"Accuracy on {stem} against trainable parameters (logarithmic axis), mean over seeds {_INTERVAL}. Methods "
-        "with nearly the same number are drawn side by side."
-    )
+    about = "trainable parameters (logarithmic axis). Methods with nearly the same number are drawn side by side."
 
     def count(run: Record) -> float | None:
         return run["training"].get("trainable_parameters")
 
-    return _against(one, stem, count, "trainable parameters", caption, apart=True)
+    return _against(one, stem, count, "trainable parameters", about, apart=True)
 
 
 def time(one: RecordSet, stem: str) -> Drawing | None:
     """Return accuracy against training time; None where either is missing."""
     machines = sorted({_machine(run) for group in one.groups for run in group.runs})
-    caption = (
-        f"Accuracy on {stem}, mean over seeds {_INTERVAL}, against the wall-clock time of training (logarithmic axis), "
-        f"geometric mean and range of the seeds. Trained on {' and on '.join(machines)}."
+    about = (
+        "the wall-clock time of training (logarithmic axis; geometric mean and range of the seeds). Trained on "
+        f"{' and on '.join(machines)}."
     )
     if len(machines) > 1:
-        caption += " Times on different machines cannot be compared."
-    return _against(one, stem, lambda run: run["training"].get("seconds"), "training time (s)", caption)
+        about += " Times on different machines cannot be compared."
+    return _against(one, stem, lambda run: run["training"].get("seconds"), "training time (s)", about)
 
 
 def forgetting(one: RecordSet, stem: str) -> Drawing | None:
@@ -128,13 +124,12 @@ def forgetting(one: RecordSet, stem: str) -> Drawing | None:
         nats = measures.nats_per_token(run, text)
         return None if nats is None else math.exp(nats)
 
-    caption = (
-        f"Accuracy on {stem}, mean over seeds {_INTERVAL}, against perplexity after training (logarithmic axis), "
-        "geometric mean and range of the seeds. The text is held out from what the base model was trained on: further "
-        "left is less forgotten."
+    about = (
+        "perplexity after training (logarithmic axis; geometric mean and range of the seeds) of text like that which "
+        "the base model was trained on, but held out from it: further left is less forgotten."
     )
-    caption += f" Dashed: the base model before training, {base:.3g}." if base else ""
-    return _against(one, stem, perplexity, "perplexity of held-out text after training", caption, base)
+    about += f" Dashed: the base model before training, {base:.3g}." if base else ""
+    return _against(one, stem, perplexity, "perplexity of held-out text after training", about, base)
 
 
 def _against(
@@ -142,7 +137,7 @@ def _against(
     stem: str,
     measure: Callable[[Record], float | None],
     name: str,
-    caption: str,
+    about: str,
     base: float | None = None,
     apart: bool = False,
 ) -> Drawing | None:
@@ -153,7 +148,7 @@ def _against(
         stem: The benchmark.
         measure: From a run to its place on the x axis, positive; None: not known.
         name: Of the x axis.
-        caption: The figure's.
+        about: The caption from the name of the x axis on.
         base: The base model's place on the x axis, drawn as a line.
         apart: Whether points at nearly the same place are moved side by side.
     """
@@ -171,7 +166,7 @@ def _against(
     edge = (high / low) ** 0.12 if high > low else 1.5
     ax.set(xscale="log", xlim=(low / edge, high * edge), xlabel=name, ylabel=f"accuracy on {stem} (%)")
     if apart:
-        xs = _side_by_side(ax, xs)
+        xs = _side_by_side(ax, xs, {label: score.interval for label, (score, _) in points.items()})
     bars: list[Bar] = []
     for label, (score, values) in points.items():
         x, y, (low, high) = xs[label], score.mean, score.interval
@@ -189,21 +184,38 @@ def _against(
         bars.append(((base, bottom), (base, top)))
         names["base model"] = (base, top - 0.04 * (top - bottom))
     point_names(ax, names, bars)
+    caption = f"Accuracy on {stem}, {_over([score for score, _ in points.values()])}, against {about}"
     return Drawing(f"Accuracy on {stem} against {name.partition(' (')[0]}", caption, figure)
 
 
-def _side_by_side(ax: Axes, xs: dict[str, float]) -> dict[str, float]:
-    """Return places on the x axis that are at least one marker's width apart."""
-    to_pixels = ax.transData
-    wanted = [float(to_pixels.transform((x, 0))[0]) for x in xs.values()]
-    gap = _APART * ax.figure.dpi / 72
-    places = spread(wanted, gap, *ax.bbox.intervalx)
-    return {label: float(to_pixels.inverted().transform((x, 0))[0]) for label, x in zip(xs, places, strict=True)}
+def _side_by_side(ax: Axes, xs: dict[str, float], intervals: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """Return places on the x axis at which no interval lies on another; those with room for themselves stay."""
+    highest, clusters = -math.inf, []
+    for label in sorted(xs, key=intervals.__getitem__):
+        if intervals[label][0] > highest:
+            clusters.append([])
+        clusters[-1].append(label)
+        highest = max(highest, intervals[label][1])
+    to_pixels, gap = ax.transData, _APART * ax.figure.dpi / 72
+    for cluster in clusters:
+        wanted = [float(to_pixels.transform((xs[label], 0))[0]) for label in cluster]
+        places = spread(wanted, gap, *ax.bbox.intervalx)
+        xs = xs | {
+            one: float(to_pixels.inverted().transform((x, 0))[0]) for one, x in zip(cluster, places, strict=True)
+        }
+    return xs
 
 
 def _base_line(ax: Axes, x: float) -> None:
     """Draw a vertical line for the base model."""
     ax.axvline(x, color=GREY, linestyle=(0, (4, 2)), linewidth=0.9)
+
+
+def _over(found: Sequence[Score]) -> str:
+    """Return what accuracies are means of and what their intervals count, for a caption."""
+    counts = [len(score.seeds) for score in found]
+    alone = ", of one seed the questions alone" if 1 in counts else ""
+    return f"{in_words(counts)}, with 95% intervals that count seeds and questions{alone}"
 
 
 def _machine(run: Record) -> str:
