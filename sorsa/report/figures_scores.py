@@ -66,7 +66,7 @@ def accuracy(one: RecordSet, stem: str) -> Drawing | None:
     if not found:
         return None
     found.sort(key=lambda score: score.mean)
-    left = 0.15 + room(score.group.label for score in found)
+    left = 0.2 + room(score.group.label for score in found)
     figure, (ax,) = new_figure((COLUMN, 0.7 + 0.27 * len(found)), (left, 1.45, 0.44, 0.06))
     looks, beside = styles(one.groups), {"transform": ax.get_yaxis_transform(), "va": "center_baseline"}
     for row, score in enumerate(found):
@@ -159,7 +159,7 @@ def _against(
             points[score.group.label] = (score, values)
     if not points:
         return None
-    figure, (ax,) = new_figure((COLUMN, 3.6), (0.55, 0.15, 0.44, 0.1))
+    figure, (ax,) = new_figure((COLUMN, 3.6), (0.55, 0.3, 0.44, 0.1))
     looks = styles(one.groups)
     xs = {label: math.exp(measures.finite_mean(map(math.log, values))) for label, (_, values) in points.items()}
     low, high = min(*xs.values(), base or math.inf), max(*xs.values(), base or 0.0)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLUMN, PAGE = 5.5, 7.0  # widths in inches: a column of text, and a page
 POINTS = 8  # the smallest font
 DPI = 200  # of the PNG
-_LETTER = 0.07  # inches, a wide letter of the smallest font
+_LETTER = 0.075  # inches, a wide letter of the smallest font
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000",
@@ -34,7 +34,8 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#CC79A7",
 )
 GREY = "#767676"  # for what is no method: reference lines, leaders; 4.5 to 1 on white
-SOLID, DASHED, DOTTED, DASHDOT = (0, ()), (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4))
+SOLID, DASHED, LONG = (0, ()), (0, (5, 1.6)), (0, (10, 2))
+DOTTED, DASHDOT = (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ STYLES = {
     "osora": Style(GREEN, DASHED, "X"),
     "vera": Style(GREEN, DOTTED, "p"),
     SORSA: Style(VERMILLION, SOLID, "o", width=2.0),  # what the report is about
-    SQUARED: Style(ORANGE, DASHED, "h"),
+    SQUARED: Style(ORANGE, LONG, "h"),
     UNREGULARIZED: Style(PURPLE, DASHDOT, "*"),
 }
 # For methods that are not listed, and for a second group of one role.
@@ -174,7 +175,7 @@ class Drawing:
 
 def room(labels: Iterable[str]) -> float:
     """Return the width of the longest of some labels, inches, rounded up."""
-    return _LETTER * max(map(len, labels), default=0)
+    return _LETTER * (max(map(len, labels), default=0) + 1)
 
 
 def in_words(seeds: Iterable[int]) -> str:

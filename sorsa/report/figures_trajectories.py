@@ -64,8 +64,8 @@ def trajectories(one: RecordSet) -> Drawing | None:
     _key(axes[len(panels)], panels, markers, colors)
     for ax in axes[len(panels) + 1 :]:
         ax.remove()
-    figure.text(0.53, 0.012, "ΔΣ: change of the singular values", ha="center", va="bottom")
-    figure.text(0.008, 0.53, "ΔD: change of the singular vectors", ha="left", va="center", rotation=90)
+    figure.text(0.53, 0.012, "ΔΣ (singular values)", ha="center", va="bottom")
+    figure.text(0.008, 0.53, "ΔD (singular vectors)", ha="left", va="center", rotation=90)
     return Drawing("Spectral trajectories (the paper's Figure 1)", _caption(panels, logarithmic), figure)
 
 
@@ -74,7 +74,8 @@ def _caption(panels: Sequence[_Panel], logarithmic: bool) -> str:
     over = in_words(panel.seeds for panel in panels)
     first = "; step 0, where both are 0, is not on the logarithmic axes" if logarithmic else ""
     return (
-        f"ΔD against ΔΣ of every adapted matrix, {over}, from step 0 to {max(panel.steps[-1] for panel in panels)}"
+        "Change of direction of the singular vectors (ΔD) against change of the singular values (ΔΣ), both means over "
+        f"the indices, of every adapted matrix, {over}, from step 0 to {max(panel.steps[-1] for panel in panels)}"
         f"{first}. Thin lines: single matrices, colored by step; at their ends the kind of matrix (marker) and its "
         "layer (from light to dark), with kind and layer of the farthest along each axis. Circles: mean over the "
         "matrices at each step. All panels have the same axes."
