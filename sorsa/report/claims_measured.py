@@ -148,15 +148,15 @@ def _at_last_step(claim: str, key: str, ours: Group | str, theirs: Group | str) 
     runs = [[run for run in group if measures.drift_series(run, key)] for group in groups]
     if not all(runs):
         return Row(claim, measure, ours, theirs, None, "no spectral analysis that both have", kind)
-    steps, names, values, left_out = measures.complete_series([*runs[0], *runs[1]], key)
-    if not names or steps[-1] == 0:
+    steps, names, values, left_out = measures.complete_series([*runs[0], *runs[1]], key, last=True)
+    if not names or steps == [0]:
         return Row(claim, measure, ours, theirs, None, f"no {key} after step 0 that both have", kind)
     last = values[:, :, -1]  # (runs, matrices)
     means = (np.log(last) if kind == LOG else last).mean(axis=1)
     found = dict(zip([(side, seed_of(run)) for side in (0, 1) for run in runs[side]], map(float, means), strict=True))
     sides = [{seed: value for (side, seed), value in found.items() if side == wanted} for wanted in (0, 1)]
     note = f"step {steps[-1]}, {len(names)} matrices"
-    note += f"; {left_out} more have no finite value somewhere" if left_out else ""
+    note += f"; {left_out} more have no finite value" if left_out else ""
     return Row(claim, measure, ours, theirs, over_seeds(*sides), "", kind, note)
 
 

@@ -85,5 +85,5 @@ def _about(one: RecordSet) -> str:
     runs = sum(len(group.runs) for group in one.groups)
     text = f"{one.name}: {runs} runs, {len(one.groups)} methods."
     if one.left_out:
-        text += f" {len(one.left_out)} more were not finished, or tried a learning rate that was not chosen."
+        text += f" Left out: {len(one.left_out)} that were not finished or tried a learning rate that was not chosen."
     return text

@@ -59,26 +59,26 @@ def conditions(one: RecordSet) -> Drawing | None:
         one: Records of one model and data.
     """
     panels: dict[str, dict[str, Curve]] = {}
-    left_out = [0]
+    constant: list[str] = []
     for name, keys in _SPECTRAL.items():
         for group in one.groups:
-            curve, without = _spectral(group, keys)
+            curve = _spectral(group, keys)
+            if curve is not None and name == _ERROR:
+                constant += [group.label] if curve[1].max() < _ROUNDING else []
+                curve = _after_rounding(curve)
             if curve is not None:
                 panels.setdefault(name, {})[group.label] = curve
-                left_out.append(without)
     if not panels:
         return None
     caption = (
-        "Condition numbers of the trained principal part Wp (of methods that have one) and of the merged weight, and "
-        "orthonormality error of the factors (mean of ‖UᵀU − I‖ and ‖VᵀV − I‖, Frobenius norm): geometric means over "
-        "the matrices and the seeds, bands from the lowest to the highest seed. Vertical axes are logarithmic."
+        "Condition numbers of the trained principal part Wp and of the merged weight, and orthonormality error of the "
+        "factors (mean of ‖UᵀU − I‖ and ‖VᵀV − I‖, Frobenius norm) of methods whose factors start orthonormal; there, "
+        "step 0 is rounding alone and not shown. Geometric means over the matrices and the seeds, bands from the "
+        "lowest to the highest seed. Vertical axes are logarithmic. A method without a curve has no Wp, or one whose "
+        "condition number is infinite."
     )
-    errors = panels.get(_ERROR, {})
-    if errors and all(steps[0] == 0 and values[:, 0].max() < _ROUNDING for steps, values in errors.values()):
-        panels[_ERROR] = {label: (steps[1:], values[:, 1:]) for label, (steps, values) in errors.items()}
-        caption += " At step 0, which is not shown, the orthonormality error is rounding alone."
-    if max(left_out):
-        caption += f" Up to {max(left_out)} matrices of a method are left out: infinite at one of the steps."
+    if constant:
+        caption += f" Orthonormal up to rounding throughout, and not shown: {', '.join(constant)}."
     figure, axes = _axes(one, 2.0, len(panels))
     for ax, (name, curves) in zip(axes, panels.items(), strict=True):
         _draw(ax, curves, styles(one.groups), name, logarithms=True)
@@ -103,18 +103,26 @@ def _metric(group: Group, column: str) -> Curve | None:
     return np.array(steps), np.array([values[np.isin(own, steps)] for own, values in curves])
 
 
-def _spectral(group: Group, keys: Sequence[str]) -> tuple[Curve | None, int]:
-    """Return each seed's geometric mean over the matrices, mean over several columns, and the matrices left out."""
+def _spectral(group: Group, keys: Sequence[str]) -> Curve | None:
+    """Return each seed's geometric mean over the matrices of a column, or of the mean of several.
+
+    None without an analysis, and where a matrix has an infinite value: a mean over the others would flatter.
+    """
     found = [measures.complete_series(group.runs, key) for key in keys]
-    if not all(names for _, names, _, _ in found):
-        return None, 0
-    steps = sorted(set.intersection(*(set(one) for one, _, _, _ in found)))
-    if len(steps) < 2:
-        return None, 0
-    values = np.mean([value[:, :, np.isin(own, steps)] for own, _, value, _ in found], axis=0)
-    if not (values > 0).all():  # an orthonormality error of exactly 0 has no logarithm
-        values = np.maximum(values, np.finfo(float).eps)
-    return (np.array(steps), np.exp(np.log(values).mean(axis=1))), max(without for _, _, _, without in found)
+    steps = found[0][0]
+    if len(steps) < 2 or any(left_out or own != steps for own, _, _, left_out in found):
+        return None
+    values = np.mean([value for _, _, value, _ in found], axis=0)  # (runs, matrices, steps)
+    values = np.maximum(values, np.finfo(float).eps)  # an error of exactly 0 has no logarithm
+    return np.array(steps), np.exp(np.log(values).mean(axis=1))
+
+
+def _after_rounding(curve: Curve) -> Curve | None:
+    """Return an orthonormality error without step 0; None where it is not rounding there, or is nothing else later."""
+    steps, values = curve
+    if values[:, 0].max() >= _ROUNDING or values.max() < _ROUNDING:
+        return None
+    return steps[1:], values[:, 1:]
 
 
 def _draw(ax: Axes, curves: dict[str, Curve], looks: dict[str, Style], name: str, logarithms: bool = False) -> None:
@@ -136,10 +144,13 @@ def _draw(ax: Axes, curves: dict[str, Curve], looks: dict[str, Style], name: str
         every = max(1, len(steps) // _MARKS)
         style = looks[label]
         marks = {**style.point(3.5), "linestyle": style.dash, "markevery": (number * every // len(curves), every)}
-        ax.plot(steps, mean, **{**style.line(), **marks})
+        ax.plot(steps, mean, clip_on=False, **{**style.line(), **marks})
         if len(values) > 1:
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
         ends[label] = (float(steps[-1]), float(mean[-1]))
+    drawn = np.concatenate([values.ravel() for _, values in curves.values()])
+    if drawn.max() < drawn.min() * (1 + 1e-6):  # matplotlib cannot choose limits for what differs by rounding alone
+        ax.set_ylim(drawn.min() / 1.2, drawn.max() * 1.2)
     ax.set_ylabel(name)
     ax.set_xlim(0, max(steps[-1] for steps, _ in curves.values()))
     log_ticks(ax.yaxis)

@@ -99,22 +99,27 @@ def drift_series(run: Record, key: str) -> dict[str, dict[int, float | None]]:
     }
 
 
-def complete_series(runs: Sequence[Record], key: str) -> tuple[list[int], list[str], np.ndarray, int]:
+def complete_series(
+    runs: Sequence[Record], key: str, last: bool = False
+) -> tuple[list[int], list[str], np.ndarray, int]:
     """Return one column of the spectral analyses of several runs, as far as all have it.
 
     Args:
         runs: Those without an analysis are passed over.
         key: `dSigma`, `condition_principal`, ...
+        last: Only the last step that all have, instead of every one from the first that has any value. (LoRA's
+            product is 0 at step 0, its condition number infinite.)
 
     Returns:
         The steps, the names of the matrices, the values (runs, matrices, steps), and how many matrices were left out
         because a run has no finite value of theirs at one of the steps.
     """
     series = [found for run in runs if (found := drift_series(run, key))]
-    if not series:
-        return [], [], np.empty((0, 0, 0)), 0
-    names = [name for name in series[0] if all(name in one for one in series)]
+    names = [name for name in series[0] if all(name in one for one in series)] if series else []
     steps = sorted(set.intersection(*({*one[name]} for one in series for name in names))) if names else []
+    while steps and all(one[name][steps[0]] is None for one in series for name in names):
+        steps = steps[1:]
+    steps = steps[-1:] if last else steps
     whole = [name for name in names if all(one[name][step] is not None for one in series for step in steps)]
     if not whole or not steps:
         return [], [], np.empty((0, 0, 0)), len(names)

@@ -87,6 +87,25 @@ def test_no_records_no_files(make_record: MakeRecord, tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+def test_condition_numbers_that_are_not_there(make_record: MakeRecord) -> None:
+    """LoRA's is infinite at step 0 alone, AdaLoRA's also of one matrix later; only SORSA starts orthonormal."""
+    records = [make_record(method, 0) for method in ("lora", "adalora", "osora", "sorsa")]
+    for record, method in zip(records, ("lora", "adalora", "osora", "sorsa"), strict=True):
+        for number, matrix in enumerate(record["drift"]["matrices"]):
+            for row in matrix["steps"]:
+                infinite = (method != "sorsa" and row["step"] == 0) or (method == "adalora" and number == 1)
+                row["condition_principal"] = None if infinite else 10.0
+                if method != "sorsa":
+                    row["orthonormality_U"] = row["orthonormality_V"] = 1e-6 if method == "osora" else 4.0
+    (one,) = record_sets(records)
+    with look("test"):
+        drawing = conditions(one)
+    assert drawing is not None and "not shown: OSoRA." in drawing.caption
+    principal, merged, error = ({text.get_text() for text in ax.texts} for ax in drawing.figure.axes)
+    assert principal == {"LoRA", "OSoRA", "SORSA"} and merged == {"LoRA", "OSoRA", "SORSA", "AdaLoRA"}
+    assert error == {"SORSA"}
+
+
 def test_two_models_have_their_own_figures(make_record: MakeRecord, tmp_path: Path, svg_only: None) -> None:
     bare = {"drift": None, "verdicts": {}, "results": {}}
     both = [make_record("sorsa", 0) | bare, make_record("lora", 0, settings={"model": "other"}) | bare]
@@ -157,11 +176,11 @@ def test_what_captions_say(
     captions = {figure["name"]: figure["caption"] for figure in draw_all(records, tmp_path)}
     assert "mean over 2 seeds" in captions["trajectories"]
     assert "trailing mean over 2 steps (5% of the run)" in captions["training"]
-    assert "geometric means over the matrices" in captions["conditions"]
+    assert "Geometric means over the matrices" in captions["conditions"]
     assert "intervals that count seeds and questions" in captions["accuracy-gsm-8k"]
     assert "Trained on a processor." in captions["time-gsm-8k"]
     assert "Dashed: the base model before training, 3.32." in captions["forgetting-gsm-8k"]
-    assert all("1 more were not finished" in caption for caption in captions.values())
+    assert all("Left out: 1 that were not" in caption for caption in captions.values())
 
 
 def test_ticks() -> None:
