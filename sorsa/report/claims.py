@@ -123,8 +123,8 @@ def _effect(row: Row, found: Difference) -> str:
     """Return difference and interval in the reader's unit, and the relative effect."""
     bounds = found.interval_95
     if row.kind == LOG:  # differences of logarithms are ratios
-        ratio = f"a factor of {math.exp(found.value):.3g}"
-        ratio += f" (95% {math.exp(bounds[0]):.3g} to {math.exp(bounds[1]):.3g})" if bounds else ""
+        ratio = f"a factor of {math.exp(found.value):.4g}"
+        ratio += f" (95% {math.exp(bounds[0]):.4g} to {math.exp(bounds[1]):.4g})" if bounds else ""
         return f"{ratio}, {math.expm1(found.value):+.1%}"
     scale, form = (100, ".1f") if row.kind == ACCURACY else (1, ".3g")
     text = f"{scale * found.value:+{form}}" + (" points" if row.kind == ACCURACY else "")

@@ -182,7 +182,7 @@ def _forgetting(one: RecordSet, sorsa: Group, rival: Group | str) -> Row:
 
     difference = over_seeds(_per_seed(sorsa, lost), _per_seed(rival, lost))
     over = "over the base model's" if base is not None else "after training; the base model's is not known"
-    factor = f"perplexity is {math.exp(difference.value):.3g} times the other's" if difference else ""
+    factor = f"perplexity is {math.exp(difference.value):.4g} times the other's" if difference else ""
     claim, reason = f"forgets less than {label(rival)}", "no perplexity of the same text that both have"
     return Row(
         claim, f"ln perplexity of held-out text {over} (nats per token)", sorsa, rival, difference, reason, note=factor

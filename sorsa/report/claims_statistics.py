@@ -30,8 +30,8 @@ class Difference:
         theirs: Their mean.
         seeds: Seeds on the side that has fewer.
         how: How the interval was made, for a reader.
-        interval_95: None with one seed on a side.
-        p_value: Two-sided, of no difference; None with one seed on a side.
+        interval_95: None with one seed on a side, or where all seeds say exactly the same.
+        p_value: Two-sided, of no difference; None where there is no interval.
     """
 
     ours: float
@@ -76,11 +76,13 @@ def over_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differ
         parts = [(statistics.variance(side.values()) / len(side), len(side) - 1) for side in (ours, theirs)]
         variance = math.fsum(part for part, _ in parts)
         spread = math.fsum(part**2 / free for part, free in parts)
-        df = variance**2 / spread if spread else float(seeds - 1)
+        df = variance**2 / spread if spread else 1.0
         how = f"{len(ours)} against {len(theirs)} seeds, not the same ones"
+    if not variance:  # as of whole numbers of steps: an interval without width would claim too much
+        return Difference(*means, seeds, f"{how}, which do not differ in it: no interval")
     value, error = means[0] - means[1], math.sqrt(variance)
     half = _quantile(0.975, df) * error
-    p_value = 2 * student_tail(abs(value) / error, df) if error else float(value == 0)
+    p_value = 2 * student_tail(abs(value) / error, df)
     return Difference(*means, seeds, how, (value - half, value + half), p_value)
 
 

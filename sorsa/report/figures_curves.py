@@ -29,7 +29,11 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps (T,), values of each seed (S, T)
 
 
 def training(one: RecordSet) -> Drawing | None:
-    """Return Figure 2 of one set: training loss and gradient norm per step; None without metrics."""
+    """Return Figure 2 of one set: training loss and gradient norm per step; None without metrics.
+
+    Args:
+        one: Records of one model and data.
+    """
     panels = {}
     for column, name in (("loss", "training loss (nats per token)"), ("grad_norm", "gradient norm before clipping")):
         found = {group.label: _metric(group, column) for group in one.groups}
@@ -40,11 +44,12 @@ def training(one: RecordSet) -> Drawing | None:
     figure, axes = _axes(one, 2.4, len(panels))
     for ax, (name, curves) in zip(axes, panels.items(), strict=True):
         _draw(ax, curves, styles(one.groups), name)
-    lengths = {measures.window(len(measures.curve(run, "loss")[0])) for group in one.groups for run in group.runs}
-    smoothing = " or ".join(map(str, sorted(lengths)))
+    windows = {measures.window(len(measures.curve(run, "loss")[0])) for group in one.groups for run in group.runs}
+    smoothing = " or ".join(map(str, sorted(windows)))
+    smoothed = f"smoothed by a trailing mean over {smoothing} steps ({measures.SMOOTHING:.0%} of the run)"
     caption = (
-        "Training loss and gradient norm: mean over seeds, bands from the lowest to the highest seed, each smoothed by "
-        f"a trailing mean over {smoothing} steps ({measures.SMOOTHING:.0%} of the run). Vertical axes are logarithmic. "
+        "Training loss and gradient norm: mean over seeds, bands from the lowest to the highest seed, "
+        f"{'not smoothed' if windows == {1} else smoothed}. Vertical axes are logarithmic. "
         "The gradient norm does not contain the orthonormal regularizer's part."
     )
     if one.of_role("adalora"):
@@ -90,6 +95,7 @@ def _axes(one: RecordSet, height: float, rows: int) -> tuple[Figure, list[Axes]]
     right = NAMES_FROM / 72 + room(group.label for group in one.groups)
     figure, axes = new_figure((PAGE, 0.5 + height * rows), (0.62, right, 0.42, 0.1), rows, sharex=True, hspace=0.09)
     axes[-1].set_xlabel("optimizer step")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure, axes
 
 
@@ -135,7 +141,9 @@ def _draw(ax: Axes, curves: dict[str, Curve], looks: dict[str, Style], name: str
         name: Of the y axis.
         logarithms: Whether seeds are averaged as logarithms.
     """
-    ax.set_yscale("log")
+    drawn = np.concatenate([values[values > 0] for _, values in curves.values()])
+    edge = max((drawn.max() / drawn.min()) ** 0.05, 1.01)  # left to itself, matplotlib warns of a constant
+    ax.set(yscale="log", ylim=(drawn.min() / edge, drawn.max() * edge))
     ends = {}
     for number, (label, (steps, values)) in enumerate(curves.items()):
         kept = np.unique(np.linspace(0, len(steps) - 1, _POINTS).round().astype(int))
@@ -148,9 +156,6 @@ def _draw(ax: Axes, curves: dict[str, Curve], looks: dict[str, Style], name: str
         if len(values) > 1:
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=style.color, alpha=0.15, linewidth=0)
         ends[label] = (float(steps[-1]), float(mean[-1]))
-    drawn = np.concatenate([values.ravel() for _, values in curves.values()])
-    if drawn.max() < drawn.min() * (1 + 1e-6):  # matplotlib cannot choose limits for what differs by rounding alone
-        ax.set_ylim(drawn.min() / 1.2, drawn.max() * 1.2)
     ax.set_ylabel(name)
     ax.set_xlim(0, max(steps[-1] for steps, _ in curves.values()))
     log_ticks(ax.yaxis)

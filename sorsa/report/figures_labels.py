@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ NAMES_FROM = 27  # points from the axes to the names of lines
 _LINE = 1.18 * POINTS  # points from one line of text to the next
 _RADIUS = 4.0  # points around the middle of a marker that belong to it
 _NEAR = 6.0  # points from a marker's middle to its name
+_FAR = 12.0  # from where on a line leads to the name
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -87,7 +89,7 @@ def point_names(axes: Axes, points: Mapping[str, tuple[float, float]], bars: Seq
     scale = axes.figure.dpi / 72  # pixels per point; offsets in points are the same in every format
     renderer = axes.figure.canvas.get_renderer()
     centres = axes.transData.transform(list(points.values())) / scale
-    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres]
+    taken: list[Box] = []
     for ends in bars:
         (x0, y0), (x1, y1) = axes.transData.transform(ends) / scale
         taken.append((min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1))
@@ -97,10 +99,11 @@ def point_names(axes: Axes, points: Mapping[str, tuple[float, float]], bars: Seq
         extent = text.get_window_extent(renderer)
         sizes.append((extent.width / scale, extent.height / scale))
         text.remove()
-    leader = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": _RADIUS}
+    # dotted, or it would look like an error bar
+    leader = {"arrowstyle": "-", "linewidth": 0.7, "linestyle": ":", "color": GREY, "shrinkA": 0, "shrinkB": _RADIUS}
     places = _places(centres, sizes, taken, tuple(axes.bbox.extents / scale))
     for name, (reach, dx, dy) in zip(points, places, strict=True):
-        arrow = leader if reach > _NEAR else None
+        arrow = leader if reach > _FAR else None
         axes.annotate(name, points[name], (dx, dy), textcoords="offset points", va="bottom", arrowprops=arrow)
 
 
@@ -112,33 +115,66 @@ def _places(
     Args:
         centres: Of the markers, in points, as everything here.
         sizes: Width and height of the texts.
-        taken: What to keep free.
+        taken: What to keep free besides the markers.
         frame: The axes.
     """
     chosen: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)] * len(centres)
-    boxes: dict[int, Box] = {}
+    texts: dict[int, Box] = {}
+    leaders: dict[int, list[Box]] = {}
+    markers = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres]
     for index in (*range(len(centres)), *range(len(centres))):  # the second time all others have their places
-        (x, y), (width, height), costs = centres[index], sizes[index], []
-        others = [*taken, *(box for other, box in boxes.items() if other != index)]
+        (x, y), (width, height), best = centres[index], sizes[index], math.inf
+        names = [box for other, box in texts.items() if other != index]
+        lines = [box for other, boxes in leaders.items() if other != index for box in boxes]
         for reach, dx, dy in _offsets(width, height):
             box = (x + dx, y + dy, x + dx + width, y + dy + height)
-            costs.append((reach / 8 + _crowding(box, others, frame), len(costs), (reach, dx, dy), box))
-        _, _, chosen[index], boxes[index] = min(costs)
+            cost = reach / 8 + _covered(box, [*taken, *markers, *names, *lines]) + _outside(box, frame)
+            if cost < best and reach > _FAR:
+                leader = _leader((x, y), box)
+                cost += sum(5 * _covered(piece, names) + _covered(piece, markers) for piece in leader)
+            elif cost < best:  # where nothing leads to the name, it must be nearest to its own point
+                leader, own = [], _distance((x, y), box)
+                cost += 100 * any(_distance(at, box) <= own for other, at in enumerate(centres) if other != index)
+            if cost < best:
+                best, chosen[index], texts[index], leaders[index] = cost, (reach, dx, dy), box, leader
     return chosen
 
 
 def _offsets(width: float, height: float) -> Iterator[tuple[float, float, float]]:
     """Yield places of a text around a point, nearest first: distance, offset of its lower left corner, in points."""
-    for reach in (_NEAR, 2 * _NEAR, 3 * _NEAR, 5 * _NEAR, 7 * _NEAR):
-        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+    for reach in (_NEAR, 2 * _NEAR, 3 * _NEAR, 5 * _NEAR, 7 * _NEAR, 10 * _NEAR):
+        for angle in (0, 180, 90, 270, 45, 135, 315, 225, 22, 158, 338, 202, 67, 113, 293, 247):
+            right, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             yield reach, reach * right - width * (1 - right) / 2, reach * up - height * (1 - up) / 2
 
 
-def _crowding(box: Box, taken: Sequence[Box], frame: Box) -> float:
-    """Return how much of other things a text would cover, in square points; what lies outside the axes counts too."""
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    outside = area - _overlap(box, frame)
-    return outside + sum(_overlap(box, other) for other in taken)
+def _leader(point: tuple[float, float], box: Box) -> list[Box]:
+    """Return the line from a marker to the middle of a text as small boxes, those within the two left out."""
+    (x, y), to_x, to_y = point, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    length = math.hypot(to_x - x, to_y - y)
+    pieces: list[Box] = []
+    for number in range(math.ceil(1.5 * _RADIUS / 3), math.floor(length / 3)):
+        at_x, at_y = x + (to_x - x) * 3 * number / length, y + (to_y - y) * 3 * number / length
+        piece = (at_x - 1, at_y - 1, at_x + 1, at_y + 1)
+        if not _overlap(piece, box):
+            pieces.append(piece)
+    return pieces
+
+
+def _covered(box: Box, others: Sequence[Box]) -> float:
+    """Return how much of other things a box would cover, in square points."""
+    return sum(_overlap(box, other) for other in others)
+
+
+def _distance(point: tuple[float, float], box: Box) -> float:
+    """Return the distance of a point from a box, 0 inside."""
+    x, y = point
+    return math.hypot(max(box[0] - x, 0.0, x - box[2]), max(box[1] - y, 0.0, y - box[3]))
+
+
+def _outside(box: Box, frame: Box) -> float:
+    """Return how much of a box lies outside a frame, in square points."""
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, frame)
 
 
 def _overlap(a: Box, b: Box) -> float:

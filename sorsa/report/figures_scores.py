@@ -61,7 +61,12 @@ def scores(one: RecordSet, stem: str) -> tuple[list[Score], float | None]:
 
 
 def accuracy(one: RecordSet, stem: str) -> Drawing | None:
-    """Return the accuracy of every method with its interval and seeds, the best at the top; None without tests."""
+    """Return the accuracy of every method with its interval and seeds, the best at the top; None without tests.
+
+    Args:
+        one: Records of one model and data.
+        stem: The benchmark.
+    """
     found, base = scores(one, stem)
     if not found:
         return None
@@ -92,7 +97,12 @@ def accuracy(one: RecordSet, stem: str) -> Drawing | None:
 
 
 def parameters(one: RecordSet, stem: str) -> Drawing | None:
-    """Return accuracy against the number of trainable parameters; None where either is missing."""
+    """Return accuracy against the number of trainable parameters; None where either is missing.
+
+    Args:
+        one: Records of one model and data.
+        stem: The benchmark.
+    """
     about = "trainable parameters (logarithmic axis). Methods with nearly the same number are drawn side by side."
 
     def count(run: Record) -> float | None:
@@ -102,7 +112,12 @@ def parameters(one: RecordSet, stem: str) -> Drawing | None:
 
 
 def time(one: RecordSet, stem: str) -> Drawing | None:
-    """Return accuracy against training time; None where either is missing."""
+    """Return accuracy against training time; None where either is missing.
+
+    Args:
+        one: Records of one model and data.
+        stem: The benchmark.
+    """
     machines = sorted({_machine(run) for group in one.groups for run in group.runs})
     about = (
         "the wall-clock time of training (logarithmic axis; geometric mean and range of the seeds). Trained on "
@@ -114,7 +129,12 @@ def time(one: RecordSet, stem: str) -> Drawing | None:
 
 
 def forgetting(one: RecordSet, stem: str) -> Drawing | None:
-    """Return accuracy against perplexity after training, the base's as a line; None where either is missing."""
+    """Return accuracy against perplexity after training, the base's as a line; None where either is missing.
+
+    Args:
+        one: Records of one model and data.
+        stem: The benchmark.
+    """
     runs = [run for group in one.groups for run in group.runs]
     text = measures.perplexity_text(runs)
     nats = measures.base_nats(runs, text)

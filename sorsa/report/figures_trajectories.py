@@ -11,7 +11,7 @@ import numpy as np
 
 from sorsa.report import measures
 from sorsa.report.figures_labels import point_names
-from sorsa.report.figures_style import PAGE, Drawing, in_words, log_ticks, new_figure
+from sorsa.report.figures_style import PAGE, Drawing, in_words, log_ticks, new_figure, short
 from sorsa.report.record_sets import Group, RecordSet
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 _MARKERS = "os^DvPX<>p*hd8"  # of kinds of matrices
+_SPAN = 300  # largest to smallest value of a logarithmic axis
 _WIDE_RANGE = 6  # beyond this ratio between methods, linear axes would hide the smaller ones
 
 
@@ -72,7 +73,7 @@ def trajectories(one: RecordSet) -> Drawing | None:
 def _caption(panels: Sequence[_Panel], logarithmic: bool) -> str:
     """Return the caption."""
     over = in_words(panel.seeds for panel in panels)
-    first = "; step 0, where both are 0, is not on the logarithmic axes" if logarithmic else ""
+    first = "; step 0, where both are 0, and what lies below are not on the logarithmic axes" if logarithmic else ""
     return (
         "Change of direction of the singular vectors (ΔD) against change of the singular values (ΔΣ), both means over "
         f"the indices, of every adapted matrix, {over}, from step 0 to {max(panel.steps[-1] for panel in panels)}"
@@ -101,13 +102,16 @@ def _grid(cells: int) -> tuple[int, int]:
 
 
 def _limits(panels: Sequence[_Panel]) -> tuple[bool, np.ndarray]:
-    """Return whether the axes are logarithmic, and the limits (dSigma or dD, low or high) that hold every panel."""
+    """Return whether the axes are logarithmic, and the limits (dSigma or dD, low or high) of all panels.
+
+    Logarithmic ones end `_SPAN` below the largest value, so that a method that hardly moves does not squeeze the rest.
+    """
     ends = np.array([panel.paths.max(axis=(0, 1)) for panel in panels])  # (panels, 2)
     moved = np.concatenate([panel.paths[:, 1:].reshape(-1, 2) for panel in panels])
-    logarithmic = bool((moved > 0).all() and (ends.max(axis=0) > _WIDE_RANGE * ends.min(axis=0)).any())
-    if logarithmic:
-        return True, np.stack([moved.min(axis=0) / 1.3, moved.max(axis=0) * 1.3], axis=1)
-    return False, np.stack([-0.04 * moved.max(axis=0), moved.max(axis=0) * 1.06], axis=1)
+    highest = moved.max(axis=0)
+    if (moved > 0).all() and (highest > _WIDE_RANGE * ends.min(axis=0)).any():
+        return True, np.stack([np.maximum(moved.min(axis=0) / 1.3, highest / _SPAN), highest * 1.6], axis=1)
+    return False, np.stack([-0.04 * highest, highest * 1.12], axis=1)
 
 
 def _draw(
@@ -138,10 +142,24 @@ def _draw(
         log_ticks(ax.xaxis)
         log_ticks(ax.yaxis)
     ax.set_title(panel.label, loc="left", pad=3, fontweight="bold")
-    farthest = sorted({int(paths[:, -1, axis].argmax()) for axis in (0, 1)})
-    names = [f"{_kind(panel.matrices[one])} {_layer(panel.layers[one])}".strip() for one in farthest]
-    ends = {name: tuple(paths[one, -1]) for name, one in zip(names, farthest, strict=True)}
-    point_names(ax, ends, list(itertools.pairwise(map(tuple, mean))))
+    _name_farthest(ax, panel, limits)
+
+
+def _name_farthest(ax: Axes, panel: _Panel, limits: np.ndarray) -> None:
+    """Name the matrices that moved farthest along each axis, or say how little a method moved that none is inside."""
+    ends, mean = panel.paths[:, -1], panel.paths[1:].mean(axis=0)
+    if not (ends >= limits[:, 0]).all(axis=1).any():
+        sigma, direction = ends.max(axis=0)
+        text = f"all below the axes:\nΔΣ ≤ {short(sigma)}, ΔD ≤ {short(direction)}"
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center")
+        return
+    names: dict[str, tuple[float, float]] = {}
+    for one in {int(ends[:, axis].argmax()) for axis in (0, 1)}:
+        if (ends[one] >= limits[:, 0]).all():
+            name = _kind(panel.matrices[one]) + ("" if panel.layers[one] is None else f" {panel.layers[one]}")
+            names[name] = tuple(ends[one])
+    free = [(tuple(end), tuple(end)) for end in ends] + list(itertools.pairwise(map(tuple, mean)))
+    point_names(ax, names, free)
 
 
 def _key(ax: Axes, panels: Sequence[_Panel], markers: dict[str, str], colors: Colormap) -> None:
@@ -191,7 +209,3 @@ def _rank(kind: str) -> tuple[int, str]:
     """Return the place of a kind: Llama's in the order of a layer's computation, then others by name."""
     order = ("q", "k", "v", "o", "gate", "up", "down")
     return (order.index(kind) if kind in order else len(order), kind)
-
-
-def _layer(layer: int | None) -> str:
-    return "" if layer is None else str(layer)

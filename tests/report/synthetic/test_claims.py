@@ -70,7 +70,7 @@ def test_effects_are_in_the_text(pair: Callable[..., list[dict[str, Any]]]) -> N
     records = pair("sorsa_noreg", kappa=(8.0, 16.0), accuracy=(0.75, 0.5), nats=(1.3, 1.4), final_loss=(0.4, 0.4))
     (kappa,) = said(records, "the regularizer (mean", "SORSA, γ = 0")
     factor = math.exp(kappa["difference"])
-    assert 0.4 < factor < 0.6 and f"a factor of {factor:.3g} (95% " in kappa["text"]
+    assert 0.4 < factor < 0.6 and f"a factor of {factor:.4g} (95% " in kappa["text"]
     assert f", {factor - 1:+.1%};" in kappa["text"] and "Step 40, 2 matrices." in kappa["text"]
     (accuracy,) = said(records, "more accurate", "SORSA, γ = 0")
     assert " points (95% " in accuracy["text"] and "counts 4 and 4 seeds and 60 questions" in accuracy["text"]

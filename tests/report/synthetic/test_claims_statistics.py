@@ -38,8 +38,10 @@ def test_one_seed_has_no_interval() -> None:
 
 
 def test_no_spread_at_all() -> None:
-    assert over_seeds({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).holds(higher=True) == "not shown"
-    assert over_seeds({0: 1.0, 1: 1.0}, {0: 0.5, 1: 0.5}).holds(higher=True) == "yes"
+    for seeds in ({0: 1.0, 1: 1.0}, {0: 1.0, 5: 1.0}):
+        found = over_seeds({0: 3.0, 1: 3.0}, seeds)
+        assert found is not None and found.value == 2.0 and found.interval_95 is None
+        assert found.holds(higher=True) == "not shown" and "do not differ" in found.how
 
 
 @pytest.mark.parametrize(

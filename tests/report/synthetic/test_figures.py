@@ -145,6 +145,36 @@ def test_names_of_crowded_points_do_not_cover_each_other() -> None:
     assert len(boxes) == 8 and not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
+def test_names_of_points_in_a_row_lead_to_their_own() -> None:
+    from matplotlib.text import Text
+
+    points = {f"method {n}": (5 + 0.12 * n, 0.0) for n in range(6)}  # as when every method solves nothing
+    with look("test"):
+        figure, (ax,) = new_figure((5.5, 3.6), (0.5, 0.5, 0.5, 0.5))
+        ax.set(xlim=(0, 10), ylim=(-1, 10))
+        point_names(ax, points, [((x, 0.0), (x, 6.0)) for x, _ in points.values()])
+        figure.canvas.draw()
+    boxes = {text.get_text(): Text.get_window_extent(text) for text in ax.texts}
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes.values(), 2))
+    for text in ax.texts:
+        if text.arrow_patch is None:
+            box, places = boxes[text.get_text()], ax.transData.transform(list(points.values()))
+            gaps = [max(box.x0 - x, x - box.x1, 0) ** 2 + max(box.y0 - y, y - box.y1, 0) ** 2 for x, y in places]
+            assert [*points][gaps.index(min(gaps))] == text.get_text()
+
+
+def test_a_method_that_hardly_moves_does_not_squeeze_the_others(make_record: MakeRecord) -> None:
+    records = [make_record("full", 0, drift=0.5), make_record("adalora", 0, drift=1e-6), make_record("sorsa", 0)]
+    (one,) = record_sets(records)
+    with look("test"):
+        drawing = trajectories(one)
+    assert drawing is not None
+    still, moving = drawing.figure.axes[1], drawing.figure.axes[2]
+    assert still.get_title(loc="left") == "AdaLoRA" and "all below the axes" in still.texts[0].get_text()
+    assert moving.get_title(loc="left") == "SORSA" and moving.get_xlim() == still.get_xlim()
+    assert moving.get_xlim()[1] / moving.get_xlim()[0] < 1000
+
+
 def test_spread_keeps_distance_order_and_bounds() -> None:
     assert spread([0.0, 5.0, 9.0], 1.0, 0.0, 10.0) == [0.0, 5.0, 9.0]
     assert spread([5.0, 5.0, 5.0], 1.0, 0.0, 10.0) == pytest.approx([4.0, 5.0, 6.0])
