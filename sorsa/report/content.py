@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sorsa.report.differences import differences_table, switches_table
-from sorsa.report.groups import DRIFT, SINGLE, benchmarks, by_comparison, comparison_table, groups, is_tested
+from sorsa.report.groups import DRIFT, SINGLE, by_comparison, comparison_table, is_tested
+from sorsa.report.measures import SMOOTHING, benchmarks
 from sorsa.report.runs import runs_table
 from sorsa.report.sources import Sources
 from sorsa.report.table1 import table1
@@ -116,19 +117,28 @@ def scores(comparison: Table, records: Sequence[dict[str, Any]]) -> Table:
         records: All.
     """
     own = by_comparison(records)[comparison.title]
-    columns = tuple(column for column in comparison.columns if column.key not in ("comparison", *DRIFT))
-    left_out = len(own) - sum(len(group.records) for group in groups(own))
+    left_out = len(own) - sum(row.get("seeds", 0) for row in comparison.rows)
     about = (
         "Mean ± standard deviation over seeds; in brackets the 95% interval, which counts seeds and questions. "
-        "Loss: mean of the last ten steps, nats per response token. "
+        f"Loss: mean of the last {SMOOTHING:.0%} of the steps, nats per response token. "
         "Perplexity: of a held-out text, of the base model and after training."
     )
     about += "".join(f" {_about_test(stem, own)}" for stem in benchmarks(own))
     if left_out:
-        about += f" Left out, because they have no test: {left_out} runs (learning rates that were only validated)."
-    return Table(
-        f"scores-{comparison.name}", "Scores and cost", about, columns, comparison.rows
-    ).without_empty_columns()
+        about += (
+            f" Left out: {left_out} runs that were not tested, not finished, or tried a learning rate that was not "
+            "chosen."
+        )
+    table = _part(comparison, ("left_out", *DRIFT))
+    return dataclasses.replace(table, name=f"scores-{comparison.name}", title="Scores and cost", about=about)
+
+
+def _part(comparison: Table, without: Sequence[str]) -> Table:
+    """Return a comparison's table without some columns, those that are empty, and what its heading says."""
+    one_set = len({row["set"] for row in comparison.rows}) < 2
+    without = ("comparison", *without, *(["set"] if one_set else []))
+    columns = tuple(column for column in comparison.columns if column.key not in without)
+    return dataclasses.replace(comparison, columns=columns).without_empty_columns()
 
 
 def _about_test(stem: str, records: Sequence[dict[str, Any]]) -> str:
@@ -145,17 +155,19 @@ def drift(comparison: Table) -> Table | None:
     Args:
         comparison: The complete table.
     """
-    columns = tuple(one for one in comparison.columns if one.key in ("group", "method", "lr", "seeds", *DRIFT))
     rows = tuple(row for row in comparison.rows if any(row.get(key) is not None for key in DRIFT))
     if not rows:
         return None
     about = (
-        "How far the weights moved (section 6.1): means over the adapted matrices at the last analysed step, ± "
-        "standard deviation over seeds. ΔΣ is the mean change of the singular values, ΔD that of the singular vectors' "
-        "directions; the condition numbers are those of the principal part Wp and of the merged matrix."
+        "How far the weights moved (section 6.1): means over the adapted matrices at the last analysed step, of "
+        "condition numbers geometric ones, ± standard deviation over seeds. ΔΣ is the mean change of the singular "
+        "values, ΔD that of the singular vectors' directions; the condition numbers are those of the principal part Wp "
+        "and of the merged matrix. A matrix whose value is infinite in one of the runs is left out."
     )
-    part = Table(f"drift-{comparison.name}", "How the weights moved", about, columns, rows)
-    return part.without_empty_columns()
+    shown = ("group", "set", "method", "lr", "seeds", "left_out", *DRIFT)
+    without = [column.key for column in comparison.columns if column.key not in shown]
+    part = dataclasses.replace(comparison, name=f"drift-{comparison.name}", title="How the weights moved", rows=rows)
+    return dataclasses.replace(_part(part, without), about=about)
 
 
 def heading(name: str) -> str:

@@ -1,60 +1,58 @@
-"""Groups of runs that differ in their seed alone, and the table of one comparison: scores, cost, drift of the weights.
+"""The table of one comparison: a row per group of seeds with scores, cost, and how far the weights moved.
 
-Drift and condition numbers are those of the paper's section 6.1 (`analysis/drift.json`): means over the adapted
-matrices at the last analysed step.
+Which runs are a group is said in `sorsa.report.record_sets`; of a group the tested runs count. Drift and condition
+numbers are those of the paper's section 6.1 (`analysis/drift.json`), at the last analysed step.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss
+from sorsa.report.record_sets import Group, RecordSet, record_sets
 from sorsa.report.records import BASE
 from sorsa.report.tables import Column, Estimate, Table, bounds
 
-LAST_STEPS = 10  # whose mean loss is shown: one step's loss is mostly that of its rows
 DRIFT = ("dSigma", "dD", "condition_principal", "condition_merged", "orthonormality_U", "orthonormality_V")
 DRIFT += ("effective_rank",)
 SINGLE = "single runs"  # in place of a comparison's name
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Runs of one configuration at one learning rate, tested, one per seed.
+def is_tested(record: dict[str, Any]) -> bool:
+    """Return whether the run itself was tested, and not only its base model."""
+    return any(not stem.startswith(BASE) for stem in record["results"])
+
+
+def by_comparison(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the records of each comparison by its name, in order of appearance, last those of single runs."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted(records, key=lambda one: one["comparison"] is None):
+        found.setdefault(record["comparison"] or SINGLE, []).append(record)
+    return found
+
+
+def over_seeds(runs: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]], float | None]) -> Estimate | None:
+    """Return mean and standard deviation over the seeds of a number of each record; None where one lacks it.
 
     Args:
-        comparison: The comparison they belong to, or None.
-        name: Of the configuration, with the learning rate where the comparison tested several.
-        records: The runs.
+        runs: The records of a group.
+        number: Record -> number or None.
     """
+    return _estimate([number(run) for run in runs])
 
-    comparison: str | None
-    name: str
-    records: tuple[dict[str, Any], ...]
 
-    def mean(self, number: Callable[[dict[str, Any]], float | None]) -> Estimate | None:
-        """Return mean and standard deviation over the seeds of a number of each record; None where one lacks it.
+def _estimate(values: Sequence[float | None]) -> Estimate | None:
+    """Return mean and standard deviation of what each seed has."""
+    if not values or any(value is None for value in values):
+        return None
+    return Estimate(statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else None)
 
-        Args:
-            number: Record -> number or None.
-        """
-        values = [number(record) for record in self.records]
-        if any(value is None for value in values):
-            return None
-        return Estimate(statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else None)
 
-    def accuracy(self, stem: str) -> Estimate | None:
-        """Return the accuracy on a benchmark, with the interval that counts both seeds and questions.
-
-        Args:
-            stem: Of the benchmark's results.
-
-        Returns:
-            None where a run lacks the test, or the seeds answered different questions.
-        """
-        return accuracy([record["verdicts"].get(stem) for record in self.records])
+def tested_runs(group: Group) -> list[dict[str, Any]]:
+    """Return the runs of a group that were tested: some may still be waiting for it."""
+    return [run for run in group.runs if is_tested(run)]
 
 
 def accuracy(verdicts: Sequence[dict[str, str] | None]) -> Estimate | None:
@@ -76,44 +74,9 @@ def accuracy(verdicts: Sequence[dict[str, str] | None]) -> Estimate | None:
     return Estimate(spread.value, spread.interval_95, statistics.stdev(each) if len(each) > 1 else None)
 
 
-def is_tested(record: dict[str, Any]) -> bool:
-    """Return whether the run itself was tested, and not only its base model."""
-    return any(not stem.startswith(BASE) for stem in record["results"])
-
-
-def by_comparison(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the records of each comparison by its name, in order of appearance, last those of single runs."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for record in sorted(records, key=lambda one: one["comparison"] is None):
-        found.setdefault(record["comparison"] or SINGLE, []).append(record)
-    return found
-
-
-def groups(records: Sequence[dict[str, Any]]) -> list[Group]:
-    """Return the tested runs by comparison, configuration and learning rate, in order of appearance.
-
-    Args:
-        records: Any; learning rates that were only validated have no test and are in no group.
-    """
-    found: dict[tuple[str | None, str, float | None], list[dict[str, Any]]] = {}
-    for record in filter(is_tested, records):
-        key = (record["comparison"], record["group"], learning_rate(record))
-        found.setdefault(key, []).append(record)
-    names = [(comparison, name) for comparison, name, _ in found]
-    return [
-        Group(comparison, name if names.count((comparison, name)) == 1 else f"{name}, lr {lr}", tuple(runs))
-        for (comparison, name, lr), runs in found.items()
-    ]
-
-
 def learning_rate(record: dict[str, Any]) -> float | None:
     """Return a run's highest learning rate; None of a run that was not trained here."""
     return (record["training"].get("config") or {}).get("lr")
-
-
-def benchmarks(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the stems of all results with right and wrong answers, those of base models left out."""
-    return sorted({stem for record in records for stem in record["verdicts"] if not stem.startswith(BASE)})
 
 
 def base_result(records: Sequence[dict[str, Any]], stem: str) -> dict[str, Any] | None:
@@ -129,20 +92,30 @@ def comparison_table(name: str, records: Sequence[dict[str, Any]]) -> Table:
         records: Its runs'.
     """
     stems = benchmarks(records)
-    columns = [Column("group", "run"), Column("comparison", "comparison")]
+    columns = [Column("group", "run"), Column("comparison", "comparison"), Column("set", "runs of")]
     columns += [Column(stem, f"{stem}, %", "percent", ("sd", "interval")) for stem in stems]
     columns += [Column("loss", "loss", "loss", ("sd",))]
     columns += [Column("perplexity_before", "before", "number", ("interval",), "perplexity")]
     columns += [Column("perplexity_after", "after", "number", ("sd", "interval"), "perplexity")]
     columns += [Column(key, title, "number", ("sd",), span) for key, title, span in _drift_titles()]
-    columns += [Column("method", "method"), Column("lr", "learning rate", "rate"), Column("seeds", "seeds", "plain")]
+    columns += [Column("left_out", "matrices left out"), Column("method", "method")]
+    columns += [Column("lr", "learning rate", "rate"), Column("seeds", "seeds", "plain")]
     columns += [Column("trainable_parameters", "trainable parameters", "count")]
     columns += [Column("tokens", "tokens seen", "count")]
     columns += [Column("seconds_per_step", "seconds per step", "seconds", ("sd",))]
-    rows = [_group_row(group, stems, records) for group in groups(records)]
-    base = _base_row(stems, records)
-    rows = tuple({"comparison": name} | row for row in ([base, *rows] if base else rows))
-    return Table(f"comparison-{name.replace(' ', '-')}", name, "", tuple(columns), rows)
+    rows = [row | {"comparison": name, "set": one.name} for one in record_sets(records) for row in _rows(one, records)]
+    return Table(f"comparison-{name.replace(' ', '-')}", name, "", tuple(columns), tuple(rows))
+
+
+def _rows(one: RecordSet, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a set of comparable runs: of its base model, where that was tested, and of its groups."""
+    names = {run["name"] for group in one.groups for run in group.runs} | set(one.left_out)
+    own = [record for record in records if record["name"] in names]
+    stems = benchmarks(own)
+    found = [(group, runs) for group in one.groups if (runs := tested_runs(group))]
+    rows = [_group_row(group, runs, stems, own) for group, runs in found]
+    base = _base_row(stems, own)
+    return [base, *rows] if base and rows else rows
 
 
 def _drift_titles() -> list[tuple[str, str, str]]:
@@ -152,27 +125,44 @@ def _drift_titles() -> list[tuple[str, str, str]]:
     return list(zip(DRIFT, titles, spans, strict=True))
 
 
-def _group_row(group: Group, stems: Sequence[str], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _group_row(
+    group: Group, runs: list[dict[str, Any]], stems: Sequence[str], records: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """Return the row of one group."""
-    training = group.records[0]["training"]
+    tokens = over_seeds(runs, lambda record: record["training"].get("tokens"))
     row = {
         "group": group.name,
-        "method": (training.get("config") or {}).get("peft"),
-        "lr": learning_rate(group.records[0]),
-        "seeds": len(group.records),
-        "trainable_parameters": training.get("trainable_parameters"),
-        "loss": group.mean(final_loss),
-        "tokens": _value(group.mean(lambda record: record["training"].get("tokens"))),
-        "perplexity_before": _perplexity_before(group, records),
-        "perplexity_after": _perplexity_after(group),
-        "seconds_per_step": group.mean(seconds_per_step),
+        "method": group.label,
+        "lr": group.lr,
+        "seeds": len(runs),
+        "trainable_parameters": runs[0]["training"].get("trainable_parameters"),
+        "loss": over_seeds(runs, final_loss),
+        "tokens": tokens.value if tokens else None,
+        "perplexity_before": _perplexity_before(runs, records),
+        "perplexity_after": _perplexity_after(runs),
+        "seconds_per_step": over_seeds(runs, seconds_per_step),
     }
-    row |= {key: group.mean(lambda record, key=key: last_drift(record).get(key)) for key in DRIFT}
-    return row | {stem: group.accuracy(stem) for stem in stems}
+    row |= {stem: accuracy([record["verdicts"].get(stem) for record in runs]) for stem in stems}
+    return row | _drift_cells(runs)
 
 
-def _value(estimate: Estimate | None) -> float | None:
-    return estimate.value if estimate else None
+def _drift_cells(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the cells about the weights: means over the matrices at the last step, geometric of condition numbers.
+
+    A matrix with a value that is not finite in one of the runs is left out of all of them, and said.
+    """
+    cells: dict[str, Any] = {}
+    left_out = []
+    for key, title, span in _drift_titles():
+        _, names, values, without = complete_series(runs, key, last=True)  # (runs, matrices, 1)
+        geometric = key.startswith("condition")
+        if not names or not all(drift_series(run, key) for run in runs) or (geometric and (values <= 0).any()):
+            continue  # not of every seed, or no condition numbers at all
+        mean = statistics.geometric_mean if geometric else statistics.fmean
+        cells[key] = _estimate([mean(map(float, run[:, -1])) for run in values])
+        if without:
+            left_out.append(f"{span or 'effective rank'} {title if span else ''}".strip() + f": {without}")
+    return cells | {"left_out": "; ".join(left_out) or None}
 
 
 def _base_row(stems: Sequence[str], records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -185,21 +175,21 @@ def _base_row(stems: Sequence[str], records: Sequence[dict[str, Any]]) -> dict[s
     return {"group": "base model"} | row if row else None
 
 
-def _perplexity_before(group: Group, records: Sequence[dict[str, Any]]) -> Estimate | None:
-    """Return the base model's perplexity on the text of the group's own tests."""
-    own, base = group.records[0]["results"].get("perplexity"), base_result(records, "perplexity")
+def _perplexity_before(runs: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> Estimate | None:
+    """Return the base model's perplexity on the text of the runs' own tests."""
+    own, base = runs[0]["results"].get("perplexity"), base_result(records, "perplexity")
     before = base["results"][f"{BASE}perplexity"] if base else None
     if not own or not before or own.get("text") != before.get("text"):
         return None
     return _perplexity(before)
 
 
-def _perplexity_after(group: Group) -> Estimate | None:
+def _perplexity_after(runs: Sequence[dict[str, Any]]) -> Estimate | None:
     """Return the perplexity after training: with one seed its own interval, over windows of the text."""
-    results = [record["results"].get("perplexity") for record in group.records]
+    results = [record["results"].get("perplexity") for record in runs]
     if len(results) == 1:
         return _perplexity(results[0]) if results[0] else None
-    return group.mean(lambda record: record["results"].get("perplexity", {}).get("perplexity"))
+    return over_seeds(runs, lambda record: record["results"].get("perplexity", {}).get("perplexity"))
 
 
 def _perplexity(result: dict[str, Any]) -> Estimate | None:
@@ -208,19 +198,7 @@ def _perplexity(result: dict[str, Any]) -> Estimate | None:
     return Estimate(value, bounds(result.get("interval_95"))) if value is not None else None
 
 
-def final_loss(record: dict[str, Any]) -> float | None:
-    """Return the mean loss of a run's last steps, nats per response token; None where it has none or diverged."""
-    losses = (record["metrics"].get("loss") or [])[-LAST_STEPS:]
-    return statistics.fmean(losses) if losses and None not in losses else None
-
-
 def seconds_per_step(record: dict[str, Any]) -> float | None:
     """Return the seconds that one optimizer step of a run took, saving included."""
     seconds, steps = record["training"].get("seconds"), record["training"].get("steps_done")
     return seconds / steps if seconds and steps else None
-
-
-def last_drift(record: dict[str, Any]) -> dict[str, float | None]:
-    """Return the means over a run's matrices at its last analysed step; empty where it was not analysed."""
-    rows = (record["drift"] or {}).get("mean") or []
-    return rows[-1] if rows else {}

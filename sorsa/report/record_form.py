@@ -6,7 +6,7 @@ that a damaged file is named once, at the beginning, and not found by the table 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sorsa.config_values import check_name
@@ -22,6 +22,7 @@ TRAINING |= dict.fromkeys(("trainable_parameters", "total_parameters", "peak_hos
 RESULT = {"dataset": str, "kind": str, "rule": str, "source": str, "graded": int, "config": dict, "environment": dict}
 RESULT |= dict.fromkeys(("accuracy", "perplexity", "nll_per_token"), NUMBER) | {"interval_95": list, "text": dict}
 RESULT |= {"windows": dict, "settings": dict}
+CONFIG = {"lr": NUMBER, "gamma": NUMBER, "rank": int, "seed": int, "peft": str, "model": str, "regularizer_form": str}
 ENVIRONMENT = {"versions": dict, "git": dict, "host": dict}
 
 
@@ -83,7 +84,7 @@ def _check(value: Any, types: Mapping[str, type | tuple[type, ...]], where: str)
         raise UsageError(f"{where}: expected an object, got {type(value).__name__}")
     for key, kind in types.items():
         entry = value.get(key)
-        wrong = isinstance(entry, bool) if kind in (NUMBER, int) else False  # Python counts true among the numbers
+        wrong = kind in (NUMBER, int) and not _is_number(entry)
         if entry is not None and (wrong or not isinstance(entry, kind)):
             expected = "a number" if kind == NUMBER else kind.__name__
             raise UsageError(f"{where}: {key!r} must be {expected}, got {type(entry).__name__}")
@@ -93,7 +94,10 @@ def _check_training(training: Any, where: str) -> None:
     """Check what record.json said."""
     _check(training, TRAINING, where)
     _check_environment(training, where)
-    _check(training.get("config") or {}, {"lr": NUMBER, "rank": int, "peft": str, "model": str}, f"{where}, config")
+    config = training.get("config") or {}
+    _check(config, CONFIG, f"{where}, config")
+    if config:
+        _require(config, ("peft", "seed", "lr"), f"{where}, config")
 
 
 def _check_environment(facts: dict[str, Any], where: str) -> None:
@@ -114,6 +118,8 @@ def _check_metrics(metrics: Any, where: str) -> None:
         raise UsageError(f"{where}: the columns differ in length")
     for key, column in metrics.items():
         _check_numbers(column, f"{where}, {key}")
+    if not all(isinstance(step, int) for step in metrics.get("step", ())):
+        raise UsageError(f"{where}, step: not a list of whole numbers")
 
 
 def _check_numbers(values: Any, where: str) -> None:
@@ -122,7 +128,16 @@ def _check_numbers(values: Any, where: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, NUMBER) and not isinstance(value, bool))
+    """Return whether a value is null or a number; true, which Python counts among them, and giants are not."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value is None or isinstance(value, float) or whole
+
+
+def _require(value: dict[str, Any], keys: Iterable[str], where: str) -> None:
+    """Refuse an object without some entries, or with null for one."""
+    missing = [key for key in keys if value.get(key) is None]
+    if missing:
+        raise UsageError(f"{where}: no {', no '.join(missing)}")
 
 
 def _check_drift(drift: dict[str, Any], where: str) -> None:
@@ -131,9 +146,11 @@ def _check_drift(drift: dict[str, Any], where: str) -> None:
     rows = list(drift.get("mean") or [])
     for matrix in drift.get("matrices") or []:
         _check(matrix, {"name": str, "steps": list, "layer": int, "shape": list}, f"{where}, matrices")
-        rows += matrix.get("steps") or []
+        _require(matrix, ("name", "steps"), f"{where}, matrices")
+        rows += matrix["steps"]
     for row in rows:
-        _check(row, dict.fromkeys(row, NUMBER) if isinstance(row, dict) else {}, f"{where}, steps")
+        _check(row, dict.fromkeys(row, NUMBER) | {"step": int} if isinstance(row, dict) else {}, f"{where}, steps")
+        _require(row, ("step",), f"{where}, steps")
 
 
 def _check_result(result: Any, where: str) -> None:

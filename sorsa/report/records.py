@@ -95,7 +95,7 @@ def collect(path: Path, comparison: str | None) -> dict[str, Any]:
 
 
 def result_files(path: Path, comparison: str | None) -> list[Path]:
-    """Return the results of a run's tests; a comparison keeps those of the base model beside its runs, in base/.
+    """Return the results of a run's tests, and of the base model's that its comparison made once for all runs.
 
     Args:
         path: The run's folder.
@@ -103,7 +103,7 @@ def result_files(path: Path, comparison: str | None) -> list[Path]:
     """
     found = sorted(RunFolder(path.parent, path.name).results.glob("*.json"))
     if comparison is not None:
-        found += sorted(RunFolder(path.parent.parent / "base", path.name).results.glob(f"{BASE}*.json"))
+        found += sorted((path.parent.parent / "base").glob(f"*/results/{BASE}*.json"))
     return found
 
 

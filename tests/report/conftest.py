@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import sys
-import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,8 +140,9 @@ def fill_comparison(run_path: Path, groups: Sequence[str], seeds: int = 3, quest
     return home
 
 
-def install_stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Replace the claims and the figures by plain ones; return the list of what they are given, by the runs' names."""
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Replace the claims and the figures by quick ones; the value is what they were given, by the runs' names."""
     given: list[list[str]] = []
 
     def claims(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,17 +161,9 @@ def install_stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             drawn.append({"name": name, "title": f"The {name}", "caption": f"{len(records)} runs", **names})
         return drawn
 
-    for name, function in (("claims", claims), ("figures", draw_all)):
-        module = types.ModuleType(f"sorsa.report.{name}")
-        setattr(module, function.__name__, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("sorsa.report.claims.claims", claims)
+    monkeypatch.setattr("sorsa.report.figures.draw_all", draw_all)
     return given
-
-
-@pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """`install_stand_ins` for one test."""
-    return install_stand_ins(monkeypatch)
 
 
 @pytest.fixture

@@ -45,9 +45,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     bare = made.write_run(folder / "elsewhere", "bare", "lora")
     made.write_test(bare, "1010" * 10)
     write_records([collect(bare, None)], folder / "kept")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        made.install_stand_ins(monkeypatch)
-        report(folder / "runs", [folder / "kept"], folder / "report")
+    report(folder / "runs", [folder / "kept"], folder / "report")
     return (folder / "report" / "index.html").as_uri()
 
 

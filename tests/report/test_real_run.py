@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,13 @@ from typing import Any
 
 import pytest
 
+from sorsa.report import report as write_report
 from sorsa.report.records import collect, read_record, write_records
 from sorsa.report.table1 import table1
 from sorsa.run_folder import RunFolder
 
 
-def test_what_the_product_writes_is_a_record(
-    tiny_config: Callable[..., Any], tmp_path: Path, make_report: Callable[..., Path]
-) -> None:
+def test_what_the_product_writes_is_a_record(tiny_config: Callable[..., Any], tmp_path: Path) -> None:
     from sorsa.analysis.drift import analyze
     from sorsa.evaluation import test
     from sorsa.merging import merge
@@ -44,11 +44,15 @@ def test_what_the_product_writes_is_a_record(
     assert record["metrics"]["step"] == [1, 2] and "orthonormality_error" in record["metrics"]
     assert record["drift"]["mean"][-1]["step"] == 2
 
-    report = make_report(tmp_path / "runs")
-    line = (report / "comparison.csv").read_text().splitlines()
-    cells = dict(zip(line[0].split(","), line[2].split(","), strict=True))
+    write_report(tmp_path / "runs", [], tmp_path / "report")  # with the real claims and figures
+    report = tmp_path / "report"
+    _, cells = csv.DictReader((report / "comparison.csv").read_text(encoding="utf-8").splitlines())
     assert float(cells["dD"]) == pytest.approx(record["drift"]["mean"][-1]["dD"])
     assert float(cells["perplexity_after"]) == pytest.approx(record["results"]["perplexity"]["perplexity"])
     assert float(cells["perplexity_before"]) == pytest.approx(record["results"]["base-perplexity"]["perplexity"])
     assert all(row["gsm-8k_ours"] == "not run" for row in table1([record]).rows)
+    assert {path.name for path in (report / "figures" / "single-runs").iterdir()} >= {
+        "training.svg",
+        "trajectories.pdf",
+    }
     assert '"answers":[[' in (report / "index.html").read_text()

@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> Path:
     made.write_test(run, "0110")
     made.write_perplexity(run, 20.0)
     made.write_json(run / "analysis" / "drift.json", made.drift(0.5))
-    made.write_perplexity(tmp_path / "comparison-mini" / "base" / run.name, 6.0, "base")
+    made.write_perplexity(tmp_path / "comparison-mini" / "base" / "another", 6.0, "base")
     return run
 
 
@@ -34,7 +34,7 @@ def test_a_record_has_what_the_folder_has(run: Path) -> None:
     assert record["training"] == json.loads((run / "record.json").read_text())
     assert record["drift"] == made.drift(0.5)
     assert record["results"]["gsm-8k"]["accuracy"] == 0.5
-    assert record["results"]["base-perplexity"]["perplexity"] == 6.0  # which --compare keeps beside its runs
+    assert record["results"]["base-perplexity"]["perplexity"] == 6.0  # which --compare measures once, beside its runs
     ids = hashlib.sha256(b"0\n1\n2\n3").hexdigest()
     assert record["verdicts"] == {"gsm-8k": {"questions": ids, "correct": "0110"}}
     assert record["metrics"]["step"] == list(range(1, 21))
@@ -121,10 +121,15 @@ def damage(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]]
         (damage(lambda r: r["training"].update(seconds="long")), "training: 'seconds' must be a number, got str"),
         (damage(lambda r: r["training"].update(seconds=True)), "training: 'seconds' must be a number, got bool"),
         (damage(lambda r: r["training"].update(versions={"torch": 2})), "versions: 'torch' must be str, got int"),
-        (damage(lambda r: r["training"].update(config={"lr": "high"})), "config: 'lr' must be a number, got str"),
+        (damage(lambda r: r["training"]["config"].update(lr="high")), "config: 'lr' must be a number, got str"),
+        (damage(lambda r: r["training"]["config"].pop("seed")), "training, config: no seed"),
+        (damage(lambda r: r["training"].update(seed=2**63)), "training: 'seed' must be a number, got int"),
         (damage(lambda r: r["training"].update(host={"gpus": ["A100"]})), "gpus: expected an object, got str"),
         (damage(lambda r: r["metrics"].update(loss=[1])), "metrics: the columns differ in length"),
         (damage(lambda r: r["metrics"]["loss"].__setitem__(0, "x")), "metrics, loss: not a list of numbers"),
+        (damage(lambda r: r["metrics"]["step"].__setitem__(0, 1.5)), "metrics, step: not a list of whole numbers"),
+        (damage(lambda r: r["drift"]["mean"][0].pop("step")), "drift, steps: no step"),
+        (damage(lambda r: r["drift"]["matrices"][0].pop("name")), "drift, matrices: no name"),
         (damage(lambda r: r["drift"]["mean"].append("x")), "drift, steps: expected an object, got str"),
         (damage(lambda r: r["drift"]["mean"][0].update(dD="x")), "drift, steps: 'dD' must be a number, got str"),
         (damage(lambda r: r["drift"].update(matrices=[1])), "drift, matrices: expected an object, got int"),
