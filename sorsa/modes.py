@@ -15,10 +15,10 @@ from sorsa.errors import UsageError
 
 MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
 MODES |= {"regrade": "--regrade", "plan": "--plan", "compare": "--compare", "compare_runs": "--compare-runs"}
-MODES |= {"convert": "--convert", "analyze": "--analyze"}
+MODES |= {"convert": "--convert", "analyze": "--analyze", "theory": "--theory"}
 # flag that is no setting -> the modes it is for
-NOT_SETTINGS = {"output": ("grade", "compare_runs"), "json": ("plan", "compare_runs"), "measure": ("plan",)}
-NOT_SETTINGS |= {"seeds": ("compare",), "show_disagreements": ("regrade",)}
+NOT_SETTINGS = {"output": ("grade", "compare_runs", "theory"), "json": ("plan", "compare_runs"), "measure": ("plan",)}
+NOT_SETTINGS |= {"seeds": ("compare",), "show_disagreements": ("regrade",), "problems": ("theory",)}
 NOT_SETTINGS |= {"svd_precision": ("analyze",), "processes": ("analyze", "compare")}
 _GENERATION = ("engine", "decoding", "max_new_tokens", "overwrite", "test_precision", "valid_batch_size")
 
@@ -61,10 +61,16 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         "or several seeds as A1,A2,A3",
     )
     modes.add_argument("--json", action="store_true", help="--plan, --compare-runs: print JSON")
-    modes.add_argument("--output", metavar="FILE", help="the file that --grade (JSONL) or --compare-runs (JSON) writes")
+    modes.add_argument(
+        "--output",
+        metavar="PATH",
+        help="the file that --grade (JSONL) or --compare-runs (JSON) writes, the folder of --theory [theory]",
+    )
     modes.add_argument(
         "--convert", metavar=("SOURCE", "TARGET"), nargs=2, help="RWKV6: a .pth file to a model directory, or back"
     )
+    modes.add_argument("--theory", action="store_true", help="check the statements of the paper's section 5")
+    modes.add_argument("--problems", metavar="N", type=int, help="--theory: random trainings per setting [40]")
 
 
 def grade(flags: dict[str, Any]) -> None:
@@ -121,6 +127,18 @@ def convert(flags: dict[str, Any]) -> None:
     print(f"converted {source}: {target}")
 
 
+def theory(flags: dict[str, Any]) -> None:
+    """Check the statements of section 5 on random problems."""
+    _only(flags, "theory", "output", "seed", "problems")
+    from sorsa.analysis.theory import PROBLEMS, check_theory
+    from sorsa.config_values import read_value
+
+    seed, wrong = read_value("seed", flags.get("seed", RunConfig.seed), "flag")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    check_theory(Path(flags.get("output", "theory")), seed, flags.get("problems", PROBLEMS))
+
+
 def _only(flags: dict[str, Any], mode: str, *allowed: str) -> None:
     """Refuse flags that a mode has no use for."""
     foreign = sorted(set(flags) - {mode, *allowed})
@@ -153,4 +171,5 @@ WITHOUT_CONFIG: dict[str, Callable[[dict[str, Any]], None]] = {
     "compare": compare,
     "compare_runs": compare_runs,
     "convert": convert,
+    "theory": theory,
 }
