@@ -26,7 +26,9 @@ _TURN = (
     "direction than along the smallest, and rises where it is the other way round. Nothing in the assumptions says "
     "which."
 )
-_STRETCHED = "the factors are stretched more along the largest singular direction of Wp than along the smallest"
+_STRETCHED = (
+    "without regularizer, the factors are stretched more along the largest singular direction of Wp than the smallest"
+)
 
 
 def tallies() -> dict[str, Tally]:
