@@ -1,4 +1,7 @@
-"""Random problems for the theory checks, in FP64; the same path of numbers always gives the same problem."""
+"""Random problems for the theory checks, in FP64; the same path of numbers always gives the same problem.
+
+Every array has a stream of its own and its first axis counts problems: of more problems, the first ones are the same.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ def generator(*path: int) -> np.random.Generator:
 
 def gaussian(rng: np.random.Generator, *shape: int) -> Tensor:
     """Return independent standard normal numbers."""
-    return torch.from_numpy(rng.standard_normal(shape))
+    return torch.from_numpy(rng.spawn(1)[0].standard_normal(shape))
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Tensor:
     """Return numbers between two positive bounds whose logarithms are uniform."""
-    return torch.from_numpy(np.exp(rng.uniform(np.log(low), np.log(high), shape)))
+    return torch.from_numpy(np.exp(rng.spawn(1)[0].uniform(np.log(low), np.log(high), shape)))
 
 
 def orthonormal(rng: np.random.Generator, count: int, rows: int, columns: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sorsa.analysis.theory.tally import MIN_PROBLEMS, percent, verdict
+from sorsa.analysis.theory.tally import MIN_PROBLEMS, in_words, percent, verdict
 
 SECTIONS = {
     "statement": "As stated",
@@ -65,8 +65,8 @@ def as_markdown(record: Mapping[str, Any]) -> str:
 
 def overall(statement: Mapping[str, Any]) -> str:
     """Return the verdict on a statement as written: the worst of those on its claims with the role `statement`."""
-    words = [verdict(claim)[0] for claim in statement["claims"] if claim["role"] == "statement"]
-    return max(words, key=_ORDER.index)
+    own = [claim for claim in statement["claims"] if claim["role"] == "statement"]
+    return in_words(max(own, key=lambda claim: _ORDER.index(verdict(claim)[0])))
 
 
 def _overview(statement: Mapping[str, Any]) -> list[str]:
@@ -150,13 +150,5 @@ def as_table(record: Mapping[str, Any]) -> str:
                 value = claim["worst"]["value"]
                 worst = "not finite" if value is None else f"{value:.4g}"
                 share = percent(claim["holds"], claim["problems"])
-                rows.append(
-                    f"  {claim['key']:18}{claim['problems']:>9,}{share:>13}{worst:>13}  {_verdict_words(claim)}"
-                )
+                rows.append(f"  {claim['key']:18}{claim['problems']:>9,}{share:>13}{worst:>13}  {in_words(claim)}")
     return "\n".join([f"{'claim':20}{'problems':>9}{'holds':>13}{'worst':>13}  verdict", *rows])
-
-
-def _verdict_words(claim: Mapping[str, Any]) -> str:
-    """Return the verdict's words without their numbers."""
-    word, sentence = verdict(claim)
-    return sentence.split(":")[0] if word == "holds only when" else word

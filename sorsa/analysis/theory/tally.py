@@ -153,6 +153,12 @@ def verdict(claim: Mapping[str, Any]) -> tuple[str, str]:
     return "fails", f"fails: holds in {percent(holds, problems)} of {problems:,} problems{_others(claim)}"
 
 
+def in_words(claim: Mapping[str, Any]) -> str:
+    """Return the verdict on a claim without its numbers, with the condition where there is one."""
+    word, sentence = verdict(claim)
+    return sentence.split(":")[0] if word == "holds only when" else word
+
+
 def _others(claim: Mapping[str, Any]) -> str:
     """Return how the problems in which a claim does not hold divide into ties, reversals and infinite values."""
     ties, wild = claim["ties"], claim["not_finite"]

@@ -62,11 +62,21 @@ def test_all_copies_of_a_problem_have_the_same_task(loss: str) -> None:
         assert part.isfinite().all() and (part != 0).any()
 
 
-@pytest.mark.parametrize("loss", LOSSES[2:])
-def test_regression_learns(loss: str) -> None:
-    """The step towards the targets gets smaller, with mini-batches up to their noise."""
+@pytest.mark.parametrize("loss", LOSSES)
+def test_of_more_problems_the_first_are_the_same(loss: str) -> None:
+    found = []
+    for N in (2, 4):
+        rng = generator(3)
+        start = draw_start(rng, N, 9, 7, 3, "gaussian")
+        gradient, eta = draw_task(rng, start, loss, 3, 1)
+        found.append((*(x[:2] for x in gradient(start, 2)), eta[:2]))
+    for few, many in zip(*found, strict=True):
+        torch.testing.assert_close(few, many)
+
+
+def test_regression_learns() -> None:
     state = random_state()
-    gradient, eta = draw_task(generator(2), state, loss, 60, 1)
+    gradient, eta = draw_task(generator(2), state, "regression", 60, 1)
     before = gradient(state, 1).U.norm()
     for t in range(1, 61):
         state = state.moved(eta, gradient(state, t))
