@@ -1,0 +1,1 @@
+"""What the experiments show: run records, tables, figures and claims, as one report."""
