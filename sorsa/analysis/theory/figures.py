@@ -1,7 +1,6 @@
 """The figures of the theory checks, one per statement, drawn from theory.json; as SVG and PNG.
 
-Colours are Okabe and Ito's, which colour-blind eyes tell apart; every line has its own marker and dash, for print in
-grey.
+The look is that of the report's figures; every line has its own colour, marker and dash, for print in grey.
 """
 
 from __future__ import annotations
@@ -12,22 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 from sorsa.analysis.theory.tally import LEVELS
 from sorsa.files import whole_file
+from sorsa.report.figures_style import (
+    BLACK,
+    BLUE,
+    DASHDOT,
+    DASHED,
+    DOTTED,
+    GREEN,
+    GREY,
+    LONG,
+    ORANGE,
+    PURPLE,
+    SOLID,
+    VERMILLION,
+    look,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
-STYLE = {
-    "svg.hashsalt": "sorsa",  # names inside the SVG; without it they are random
-    "svg.fonttype": "none",  # text stays text
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-}
+COLOURS = (BLACK, VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = (SOLID, DASHED, DASHDOT, DOTTED, LONG, (0, (5, 1, 1, 1, 1, 1)))
 DPI = 90
 
 
@@ -38,17 +44,16 @@ def draw_figures(record: Mapping[str, Any], output: Path) -> None:
         record: The content of theory.json.
         output: The folder.
     """
-    import matplotlib
-
     drawers = {
         "lemma_5_1": _lemma_5_1,
         "theorem_5_4": _theorem_5_4,
         "lemma_5_5": _lemma_5_5,
         "theorem_5_6": _theorem_5_6,
     }
-    with matplotlib.rc_context(STYLE):
-        for statement in record["statements"]:
-            _save(drawers[statement["key"]](statement), output / statement["key"])
+    for statement in record["statements"]:
+        key = statement["key"]
+        with look(key):
+            _save(drawers[key](statement), output / key)
 
 
 def _save(figure: Figure, stem: Path) -> None:
@@ -100,9 +105,9 @@ def _lemma_5_1(statement: Mapping[str, Any]) -> Figure:
     }
     for style, (key, label) in enumerate(names.items()):
         _distribution(axes, claims[key], label, style)
-    axes.axvline(1, color="#777777", linewidth=1)
+    axes.axvline(1, color=GREY, linewidth=1)
     axes.set(xscale="log", xlabel="left side / right side (the claim holds up to 1)", ylabel="% of problems")
-    axes.legend(fontsize=8)
+    axes.legend()
     return figure
 
 
@@ -124,11 +129,11 @@ def _theorem_5_4(statement: Mapping[str, Any]) -> Figure:
     for style, (key, label) in enumerate(labels.items()):
         x, y = _shares(_claims(statement)[key]["by"]["eta (L_train + gamma L_reg)"])
         _line(right, x, y, label, style)
-    right.axvline(1, color="#777777", linewidth=1)
+    right.axvline(1, color=GREY, linewidth=1)
     right.set(
         xlabel="step eta, in units of 1 / (L_train + gamma L_reg)", ylabel="bound holds, % of problems", ylim=(-3, 103)
     )
-    right.legend(fontsize=8)
+    right.legend()
     return figure
 
 
@@ -144,9 +149,9 @@ def _lemma_5_5(statement: Mapping[str, Any]) -> Figure:
         bins = statement["bins"]["counts"][key]
         points = [(10 ** ((a + b) / 2), 100 * k / n) for a, b, (n, k) in zip(edges, edges[1:], bins, strict=False) if n]
         _line(axes, *zip(*points, strict=True), label, style)
-    axes.axvline(1, color="#777777", linewidth=1)
+    axes.axvline(1, color=GREY, linewidth=1)
     axes.set(xscale="log", xlabel="singular value sigma_i", ylabel="inside the interval, %", ylim=(-3, 103))
-    axes.legend(fontsize=8)
+    axes.legend()
     return figure
 
 
@@ -162,7 +167,7 @@ def _theorem_5_6(statement: Mapping[str, Any]) -> Figure:
         for loss, counts in by_loss.items():
             _line(left, *_shares(counts), loss, style, every=3)
             style += 1
-    left.axhline(50, color="#777777", linewidth=1)
+    left.axhline(50, color=GREY, linewidth=1)
     left.set(xlabel="iteration t", ylabel="smaller with regularizer, % of problems", ylim=(-3, 103))
     left.xaxis.get_major_locator().set_params(integer=True)
     left.legend(fontsize=8, loc="lower right")
@@ -175,7 +180,7 @@ def _theorem_5_6(statement: Mapping[str, Any]) -> Figure:
     for style, (key, label) in enumerate(labels.items()):
         excess = [value - 1 for value in claims[key]["quantiles"]]
         _line(right, excess, [100 * level for level in LEVELS], label, style, every=3)
-    right.axvline(0, color="#777777", linewidth=1)
+    right.axvline(0, color=GREY, linewidth=1)
     right.set_xscale("symlog", linthresh=1e-4)
     right.set_xticks([-1, -1e-2, -1e-4, 1e-4, 1e-2, 1])
     right.set(xlabel="kappa with / without regularizer, minus 1", ylabel="% of problems")
