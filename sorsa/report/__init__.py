@@ -13,11 +13,11 @@ OUTPUT/
 
 sources.py      where records come from: run folders, record files; what is damaged is skipped and said
 records.py, record_form.py    a run as one JSON object, and its form
-groups.py       runs that differ in their seed, and the table of a comparison
-table1.py, runs.py, differences.py    the other tables
-claims.py, figures.py         the claims of the paper, and the pictures
+record_sets.py, measures.py   which runs may be compared, and the numbers of a run
+groups.py, table1.py, runs.py, differences.py    the tables
+claims*.py, figures*.py       the claims of the paper, and the pictures
 content.py      all of that in one order
-markdown.py, page.py          how it is written
+markdown.py, page.py          how it is written; answers.py and svg.py for the page
 """
 
 from __future__ import annotations
