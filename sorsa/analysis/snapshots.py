@@ -129,7 +129,9 @@ class SnapshotWriter(TrainerCallback):
         path = snapshot_file(self.directory, step)
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            save_file(tensors, temporary, metadata=shared)
+            save_file(
+                tensors, temporary, metadata=shared or None
+            )  # an empty one makes an unreadable file of no tensors
             temporary.chmod(0o644)  # safetensors writes for the owner alone
             os.replace(temporary, path)
         finally:
