@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv in the checkout and installs the project into it. Run it again at any time: it is quick when nothing changed.
+# The tests also use two programs of the system where they are there: bubblewrap, and chromium with chromium-driver.
 #   bash scripts/setup.sh              PYTHON=/path/to/python3.12 bash scripts/setup.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

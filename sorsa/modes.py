@@ -15,11 +15,13 @@ from sorsa.errors import UsageError
 
 MODES = {"train": "--train", "merge": "--merge", "test": "--test", "export": "--export-lora", "grade": "--grade"}
 MODES |= {"regrade": "--regrade", "plan": "--plan", "compare": "--compare", "compare_runs": "--compare-runs"}
-MODES |= {"convert": "--convert", "analyze": "--analyze"}
+MODES |= {"convert": "--convert", "analyze": "--analyze", "theory": "--theory", "report": "--report"}
 # flag that is no setting -> the modes it is for
-NOT_SETTINGS = {"output": ("grade", "compare_runs"), "json": ("plan", "compare_runs"), "measure": ("plan",)}
-NOT_SETTINGS |= {"seeds": ("compare",), "show_disagreements": ("regrade",)}
+NOT_SETTINGS = {"output": ("grade", "compare_runs", "theory", "report"), "json": ("plan", "compare_runs")}
+NOT_SETTINGS |= {"measure": ("plan",), "seeds": ("compare",), "show_disagreements": ("regrade",)}
+NOT_SETTINGS |= {"problems": ("theory",)}
 NOT_SETTINGS |= {"svd_precision": ("analyze",), "processes": ("analyze", "compare")}
+NOT_SETTINGS |= {"records": ("report",), "allow_mixed": ("report",)}
 _GENERATION = ("engine", "decoding", "max_new_tokens", "overwrite", "test_precision", "valid_batch_size")
 
 
@@ -61,10 +63,24 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         "or several seeds as A1,A2,A3",
     )
     modes.add_argument("--json", action="store_true", help="--plan, --compare-runs: print JSON")
-    modes.add_argument("--output", metavar="FILE", help="the file that --grade (JSONL) or --compare-runs (JSON) writes")
+    modes.add_argument(
+        "--report", action="store_true", help="tables, figures and a page of what all runs show beside the paper"
+    )
+    modes.add_argument("--records", metavar="DIR", nargs="+", help="--report: folders of committed records to read")
+    modes.add_argument(
+        "--allow-mixed", action="store_true", help="--report: take records of different versions together"
+    )
+    modes.add_argument(
+        "--output",
+        metavar="PATH",
+        help="the file that --grade (JSONL) or --compare-runs (JSON) writes, the folder of --theory [theory] or "
+        "--report [report]",
+    )
     modes.add_argument(
         "--convert", metavar=("SOURCE", "TARGET"), nargs=2, help="RWKV6: a .pth file to a model directory, or back"
     )
+    modes.add_argument("--theory", action="store_true", help="check the statements of the paper's section 5")
+    modes.add_argument("--problems", metavar="N", type=int, help="--theory: random trainings per setting [40]")
 
 
 def grade(flags: dict[str, Any]) -> None:
@@ -121,6 +137,30 @@ def convert(flags: dict[str, Any]) -> None:
     print(f"converted {source}: {target}")
 
 
+def theory(flags: dict[str, Any]) -> None:
+    """Check the statements of section 5 on random problems."""
+    _only(flags, "theory", "output", "seed", "problems")
+    from sorsa.analysis.theory import PROBLEMS, check_theory
+    from sorsa.config_values import read_value
+
+    seed, wrong = read_value("seed", flags.get("seed", RunConfig.seed), "flag")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    check_theory(Path(flags.get("output", "theory")), seed, flags.get("problems", PROBLEMS))
+
+
+def report(flags: dict[str, Any]) -> None:
+    """Write the report of all runs."""
+    _only(flags, "report", "run_path", "records", "output", "allow_mixed")
+    from sorsa.report import report as action
+
+    records = [Path(word) for word in flags.get("records", [])]
+    # records that are named are all that is asked for: ./runs is only looked at where nothing is
+    run_path = flags.get("run_path", None if records else RunConfig.run_path)
+    output = Path(flags.get("output", "report"))
+    action(Path(run_path) if run_path else None, records, output, flags.get("allow_mixed", False))
+
+
 def _only(flags: dict[str, Any], mode: str, *allowed: str) -> None:
     """Refuse flags that a mode has no use for."""
     foreign = sorted(set(flags) - {mode, *allowed})
@@ -153,4 +193,6 @@ WITHOUT_CONFIG: dict[str, Callable[[dict[str, Any]], None]] = {
     "compare": compare,
     "compare_runs": compare_runs,
     "convert": convert,
+    "theory": theory,
+    "report": report,
 }

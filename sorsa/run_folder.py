@@ -1,4 +1,4 @@
-"""A run's folder `runs/NAME/`: what lies where, and the facts about the machine that every record carries.
+"""A run's folder `runs/NAME/`: what lies where, its metrics, and the facts about the machine that every record carries.
 
 config.yaml       the resolved settings of the training
 record.json       versions, seed, git commit, command, machine, timings, losses, status
@@ -149,6 +149,23 @@ class RunFolder:
     def update_record(self, **facts: Any) -> None:
         """Add `facts` to record.json, written whole or not at all. Raises OSError when the disk is full."""
         write_json(self.record, self.read_record() | facts)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics.jsonl; a last line cut off by a crash or a full disk is left out.
+
+    Raises:
+        UsageError: Another line is not JSON.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UsageError(f"{path} line {number}: not JSON ({error}); repair or delete the line") from error
+    return rows
 
 
 def environment() -> dict[str, Any]:

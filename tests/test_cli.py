@@ -141,7 +141,10 @@ def test_grade(called: dict) -> None:
         ("--name y --train", r"no configuration 'y': configs/y.yaml does not exist\."),
         ("--name ../x --train", r"name = '\.\./x': must be letters, digits"),
         ("--name x --train --config-dir no", r"--config-dir 'no': no such directory"),
-        ("--name x --train --output o", r"--output belongs to --grade and --compare-runs, not to --train"),
+        (
+            "--name x --train --output o",
+            r"--output belongs to --grade and --compare-runs and --theory and --report, not to --train",
+        ),
         ("--name x --test --test-dataset gsm8k", r"test_dataset = 'gsm8k': unknown\. Did you mean 'gsm-8k'"),
         ("--grade", r"argument --grade: expected one argument"),
         ("--grade no.jsonl", r"test_dataset is missing: .*; --grade no\.jsonl: no such file; --output is missing"),

@@ -121,8 +121,8 @@ def test_says_which_method_it_is_by_name(path: Path) -> None:
 @every_config
 def test_header_has_commands_hardware_and_scores(path: Path) -> None:
     text = header(path)
-    commands = re.findall(rf"python run\.py --name {path.stem} --(train|merge|test)\b", text)
-    assert commands == (["train", "merge"] if path.stem.startswith("analysis") else ["train", "merge", "test"])
+    commands = re.findall(rf"python run\.py --name {path.stem} --(train|merge|test|analyze)\b", text)
+    assert commands == (["train", "analyze"] if path.stem.startswith("analysis") else ["train", "merge", "test"])
     assert len(re.findall(r"run\.py", text)) == len(commands), "another run's command"
     assert "Hardware: " in text and "The paper: " in text
     if path.stem.startswith("demo"):

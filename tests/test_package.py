@@ -10,7 +10,7 @@ from pathlib import Path
 import sorsa
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "transformers", "datasets", "peft", "sympy", "numpy", "yaml")
+HEAVY = ("torch", "transformers", "datasets", "peft", "sympy", "numpy", "yaml", "matplotlib")
 
 
 def test_sorsa_is_ours() -> None:

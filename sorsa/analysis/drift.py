@@ -33,8 +33,7 @@ from sorsa.analysis.snapshots import snapshot_files
 from sorsa.errors import UsageError
 from sorsa.files import write_json, write_whole
 from sorsa.methods import lacks
-from sorsa.run_folder import RunFolder, environment
-from sorsa.training.callbacks import read_metrics
+from sorsa.run_folder import RunFolder, environment, read_metrics
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig

@@ -129,7 +129,8 @@ class SnapshotWriter(TrainerCallback):
         path = snapshot_file(self.directory, step)
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            save_file(tensors, temporary, metadata=shared)
+            # `or None`: with empty metadata, a file of no tensors (nothing has changed) would be unreadable
+            save_file(tensors, temporary, metadata=shared or None)
             temporary.chmod(0o644)  # safetensors writes for the owner alone
             os.replace(temporary, path)
         finally:

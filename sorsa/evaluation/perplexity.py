@@ -241,7 +241,7 @@ def _exponentials(sums: Sums) -> tuple[float, list[float] | None]:
 
 
 def _exp(value: float) -> float:
-    """Return exp of a value, at most the largest number there is: JSON has no infinity, as of two windows' upper end."""
+    """Return exp of a value, at most the largest number there is: JSON has no infinity."""
     return math.exp(min(value, HIGHEST))
 
 

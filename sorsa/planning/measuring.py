@@ -11,8 +11,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from sorsa.config_values import parse_split
-from sorsa.run_folder import RunFolder
-from sorsa.training.callbacks import read_metrics
+from sorsa.run_folder import RunFolder, read_metrics
 from sorsa.training.run import run_training
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sorsa.errors import Diverged, UsageError
+from sorsa.errors import Diverged
 from sorsa.files import write_whole
+from sorsa.run_folder import read_metrics
 from sorsa.training.checkpoints import mark_complete
 
 logger = logging.getLogger(__name__)
@@ -85,23 +86,6 @@ class MetricsWriter(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Leave the time that saving took out of the next step's."""
         self.mark = time.perf_counter()
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl; a last line cut off by a crash or a full disk is left out.
-
-    Raises:
-        UsageError: Another line is not JSON.
-    """
-    rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UsageError(f"{path} line {number}: not JSON ({error}); repair or delete the line") from error
-    return rows
 
 
 class CheckpointMarker(TrainerCallback):

@@ -28,11 +28,11 @@ from sorsa.errors import Diverged, UsageError
 from sorsa.files import whole_directory
 from sorsa.methods import find_method
 from sorsa.models import check_vocabulary, load_base_model, load_skeleton, load_tokenizer, make_savable
-from sorsa.run_folder import RunFolder, environment
+from sorsa.run_folder import RunFolder, environment, read_metrics
 from sorsa.training import checkpoints, moved_base
 from sorsa.training.adapter import adapt, check_adapter, parameter_counts
 from sorsa.training.arguments import global_batch, plan_steps, training_arguments
-from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar, read_metrics
+from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, ProgressBar
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -110,6 +110,15 @@ def test_a_resumed_run_without_its_first_snapshot(tiny_config: Callable[..., Any
         writer.on_train_begin(None, TrainerState(global_step=3), TrainerControl(), torch.nn.Linear(2, 2))
 
 
+def test_a_step_that_changes_nothing(tiny_config: Callable[..., Any]) -> None:
+    """The first step of a warm-up has a learning rate of 0."""
+    config = tiny_config(peft="lora", snapshots=6, max_steps=6, warmup=0.5)
+    train(config)
+    folder = RunFolder(config.run_path, "tiny")
+    for matrix in read_matrices(config, folder.snapshots):
+        assert torch.equal(matrix.at(1)[0], matrix.weight) and not torch.equal(matrix.at(6)[0], matrix.weight)
+
+
 def test_a_run_without_snapshots(tiny_config: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match=r"run 'tiny' has no snapshots .* by --snapshots N"):
         read_matrices(tiny_config(), Path("nowhere"))

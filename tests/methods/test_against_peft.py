@@ -9,9 +9,8 @@ import sys
 import pytest
 
 from sorsa.config_files import CHECKOUT
-from sorsa.run_folder import RunFolder
+from sorsa.run_folder import RunFolder, read_metrics
 from sorsa.training import train
-from sorsa.training.callbacks import read_metrics
 
 
 @pytest.mark.parametrize("method", ["pissa", "adalora"])  # `bench/plain_peft.py` knows six; a process takes seconds

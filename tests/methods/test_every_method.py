@@ -21,9 +21,8 @@ from sorsa.errors import UsageError
 from sorsa.merging import merge
 from sorsa.methods import METHODS, find_method
 from sorsa.models import load_base_model
-from sorsa.run_folder import RunFolder
+from sorsa.run_folder import RunFolder, read_metrics
 from sorsa.training import run, train
-from sorsa.training.callbacks import read_metrics
 from sorsa.training.rank_allocation import RankAllocation
 
 IDS = torch.arange(2, 66).reshape(2, 32)

@@ -11,7 +11,8 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sorsa.errors import UsageError
-from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter, read_metrics
+from sorsa.run_folder import read_metrics
+from sorsa.training.callbacks import CheckpointMarker, GracefulStop, MetricsWriter
 from sorsa.training.checkpoints import is_complete
 
 

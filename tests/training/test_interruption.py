@@ -12,9 +12,8 @@ import torch
 from transformers import TrainerCallback
 
 from sorsa.errors import Diverged, UsageError
-from sorsa.run_folder import RunFolder
+from sorsa.run_folder import RunFolder, read_metrics
 from sorsa.training import run, train
-from sorsa.training.callbacks import read_metrics
 from sorsa.training.checkpoints import is_complete
 
 

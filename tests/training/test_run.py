@@ -11,9 +11,8 @@ import torch
 
 from sorsa.errors import UsageError
 from sorsa.models import load_base_model, load_tokenizer
-from sorsa.run_folder import RunFolder
+from sorsa.run_folder import RunFolder, read_metrics
 from sorsa.training import run, train
-from sorsa.training.callbacks import read_metrics
 
 PROMPT = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"

@@ -1,0 +1,66 @@
+"""Writes the results section of README.md from the committed records in results/*/, between its two marks.
+
+PYTHONPATH=. python scripts/update_readme.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sorsa.errors import UsageError
+from sorsa.files import write_whole
+from sorsa.report.markdown import results_section
+from sorsa.report.sources import gather
+
+BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->"
+
+
+def section(results: Path) -> str:
+    """Return the text between the marks.
+
+    Args:
+        results: The folder whose folders hold committed records.
+
+    Raises:
+        UsageError: A record is damaged, or the records of one folder are of different versions.
+    """
+    folders = [path for path in sorted(results.glob("*")) if any(path.glob("records/*.json"))]
+    found = [gather(None, [folder]) for folder in folders]
+    skipped = [line for sources in found for line in sources.skipped]
+    if skipped:
+        raise UsageError(f"a committed record is damaged: {skipped[0]}")
+    text = results_section([record for sources in found for record in sources.records])
+    return f"{text}\n" if text else ""
+
+
+def updated(readme: str, text: str) -> str:
+    """Return README.md with another text between its marks.
+
+    Args:
+        readme: Its content.
+        text: What `section` returns.
+
+    Raises:
+        UsageError: A mark is missing.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UsageError(f"README.md has no {BEGIN.strip()} before a {END}: write both, each on a line of its own")
+    return before + begin + text + end + after
+
+
+def main(root: Path) -> int:
+    """Update the README.md of a checkout; return the exit code."""
+    readme = root / "README.md"
+    try:
+        write_whole(readme, updated(readme.read_text(encoding="utf-8"), section(root / "results")))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).resolve().parent.parent))
