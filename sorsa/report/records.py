@@ -6,7 +6,7 @@ group        its configuration's name: the run's without `-lr..-seed..`, which `
 comparison   the `--compare` it belongs to, null for a run by itself
 training     the content of record.json; empty for a run that was only tested
 metrics      the columns of metrics.jsonl: {"step": [...], "loss": [...], ...}, six significant digits
-drift        the content of analysis/drift.json (`--analyze`), null without
+drift        the content of analysis/drift.json (`--analyze`), six significant digits; null without
 results      {stem of results/*.json: its content}
 verdicts     {the same stem: {"questions": sha256 of the ids joined by newlines, "correct": "0110..."}}, of
              benchmarks whose answers are right or wrong; in the file's order, by the headline rule
@@ -80,7 +80,7 @@ def collect(path: Path, comparison: str | None) -> dict[str, Any]:
         "comparison": comparison,
         "training": folder.read_record(),
         "metrics": _columns(read_metrics(folder.metrics)),
-        "drift": read_result(folder.drift, "analyse again") if folder.drift.is_file() else None,
+        "drift": _rounded(read_result(folder.drift, "analyse again")) if folder.drift.is_file() else None,
         "results": {},
         "verdicts": {},
     }
@@ -114,7 +114,11 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
 
 
 def _rounded(value: Any) -> Any:
-    """Return a number with six significant digits; steps stay whole."""
+    """Return a JSON value whose numbers have six significant digits; whole ones stay as they are."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
