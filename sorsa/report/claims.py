@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sorsa.report.claims_measured import ACCURACY, LOG, Row, comparisons, label
-from sorsa.report.claims_statistics import NOT_MEASURED, Difference, holm
+from sorsa.report.claims_statistics import NOT_MEASURED, Difference, holm, ratio
 from sorsa.report.record_sets import Group, Record, record_sets
 
 _LARGEST_SHARE = 5.0  # a relative effect beyond 500% says only that the other value is almost 0
@@ -116,21 +116,26 @@ def _text(row: Row, found: Difference, adjusted: tuple[float, int] | None, inter
 def _value(row: Row, value: float) -> str:
     if row.kind == ACCURACY:
         return f"{100 * value:.1f}%"
-    return f"{math.exp(value) if row.kind == LOG else value:.4g}"
+    return ratio(value) if row.kind == LOG else f"{value:.4g}"
 
 
 def _effect(row: Row, found: Difference) -> str:
     """Return difference and interval in the reader's unit, and the relative effect."""
     bounds = found.interval_95
     if row.kind == LOG:  # differences of logarithms are ratios
-        ratio = f"a factor of {math.exp(found.value):.4g}"
-        ratio += f" (95% {math.exp(bounds[0]):.4g} to {math.exp(bounds[1]):.4g})" if bounds else ""
-        return f"{ratio}, {math.expm1(found.value):+.1%}"
+        text = f"a factor of {ratio(found.value)}"
+        text += f" (95% {ratio(bounds[0])} to {ratio(bounds[1])})" if bounds else ""
+        return text + (f", {change:+.1%}" if (change := _growth(found.value)) < _LARGEST_SHARE else "")
     scale, form = (100, ".1f") if row.kind == ACCURACY else (1, ".3g")
     text = f"{scale * found.value:+{form}}" + (" points" if row.kind == ACCURACY else "")
     text += f" (95% {scale * bounds[0]:{form}} to {scale * bounds[1]:{form}})" if bounds else ""
     share = found.value / found.theirs if found.theirs > 0 else math.inf
     return text + (f", {share:+.1%}" if abs(share) < _LARGEST_SHARE else "")
+
+
+def _growth(logarithm: float) -> float:
+    """Return the relative change that a difference of logarithms is."""
+    return math.expm1(logarithm) if logarithm < math.log1p(_LARGEST_SHARE) else math.inf
 
 
 def _p(value: float) -> str:

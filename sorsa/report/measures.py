@@ -189,6 +189,11 @@ def base_nats(runs: Iterable[Record], text: Any) -> float | None:
     return next((nll for run in runs if (nll := nats_per_token(run, text, base=True)) is not None), None)
 
 
+def exponential(nats: float | None) -> float | None:
+    """Return the perplexity of a negative log-likelihood per token; None where it is not known or too large to draw."""
+    return None if nats is None or nats > math.log(1e300) else math.exp(nats)
+
+
 def base_accuracy(runs: Iterable[Record], stem: str, questions: str | None) -> float | None:
     """Return the base model's accuracy on the same questions, a share; None where no run measured it."""
     table = verdict_table(runs, f"base-{stem}", questions)

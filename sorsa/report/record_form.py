@@ -25,7 +25,9 @@ RESULT |= dict.fromkeys(("accuracy", "perplexity", "nll_per_token"), NUMBER) | {
 RESULT |= {"windows": dict, "settings": dict}
 CONFIG = {"lr": NUMBER, "gamma": NUMBER, "rank": int, "seed": int, "peft": str, "model": str, "regularizer_form": str}
 ENVIRONMENT = {"versions": dict, "git": dict, "host": dict}
-_WORD = re.compile(r"\w[\w.,:+-]{0,119}")  # of methods, benchmarks and matrices: they name files and are drawn in figures
+_WORD = re.compile(
+    r"\w[\w.,:+-]{0,119}"
+)  # of methods, benchmarks and matrices: they name files and are drawn in figures
 
 
 class OtherSchema(UsageError):
@@ -162,6 +164,8 @@ def _check_drift(drift: dict[str, Any], where: str) -> None:
     for row in rows:
         _check(row, dict.fromkeys(row, NUMBER) | {"step": int} if isinstance(row, dict) else {}, f"{where}, steps")
         _require(row, ("step",), f"{where}, steps")
+        if any(key.startswith("condition") and value is not None and value <= 0 for key, value in row.items()):
+            raise UsageError(f"{where}, steps: a condition number that is not above 0")
 
 
 def _check_result(result: Any, where: str) -> None:

@@ -136,6 +136,7 @@ def damage(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]]
         (damage(lambda r: r["drift"]["matrices"][0].pop("name")), "drift, matrices: no name"),
         (damage(lambda r: r["drift"]["mean"].append("x")), "drift, steps: expected an object, got str"),
         (damage(lambda r: r["drift"]["mean"][0].update(dD="x")), "drift, steps: 'dD' must be a number, got str"),
+        (damage(lambda r: r["drift"]["mean"][0].update(condition_merged=0)), "a condition number that is not above 0"),
         (damage(lambda r: r["drift"].update(matrices=[1])), "drift, matrices: expected an object, got int"),
         (damage(lambda r: r["results"].update(math=3)), "results of math: expected an object, got int"),
         (damage(lambda r: r["results"]["gsm-8k"].update(accuracy="x")), "gsm-8k: 'accuracy' must be a number"),

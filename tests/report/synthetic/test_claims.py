@@ -174,6 +174,17 @@ def test_models_are_not_mixed(pair: Callable[..., list[dict[str, Any]]], make_re
     assert row["holds"] == "no"
 
 
+def test_a_perplexity_beyond_all_numbers(pair: Callable[..., list[dict[str, Any]]]) -> None:
+    (row,) = said(pair(nats=(900.0, 1.5)), "forgets less")
+    assert row["holds"] == "no" and "Perplexity is more than 1e300 times the other's." in row["text"]
+
+
+def test_a_ratio_beyond_all_numbers(pair: Callable[..., list[dict[str, Any]]]) -> None:
+    (row,) = said(pair("sorsa_noreg", kappa=(1e308, 1e-308)), "the regularizer (mean of norms)", "SORSA, γ = 0")
+    assert row["holds"] == "no" and "a factor of more than 1e300 (95% more than 1e300 to" in row["text"]
+    assert "%" not in row["text"].split("more than 1e300)")[1].split(";")[0]
+
+
 def test_grid_edges() -> None:
     def method(name: str, lr: float | None, *grid: float) -> dict[str, Any]:
         return {"config": name, "lr": lr, "grid": [{"lr": one} for one in grid]}
