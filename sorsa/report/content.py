@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sorsa.report.differences import differences_table, switches_table
-from sorsa.report.groups import DRIFT, SINGLE, by_comparison, comparison_table, is_tested
+from sorsa.report.groups import DRIFT, SINGLE, by_comparison, comparison_table, is_tested, slug
 from sorsa.report.measures import SMOOTHING, benchmarks
 from sorsa.report.runs import runs_table
 from sorsa.report.sources import Sources
@@ -82,7 +82,7 @@ def _figures(name: str, records: Sequence[dict[str, Any]], directory: Path) -> l
     """Draw the figures of one comparison."""
     from sorsa.report.figures import draw_all
 
-    folder = Path("figures") / name.replace(" ", "-")
+    folder = Path("figures") / slug(name)
     (directory / folder).mkdir(parents=True, exist_ok=True)
     drawn = draw_all(list(records), directory / folder)
     return [figure | {"folder": str(folder), "comparison": name} for figure in drawn]

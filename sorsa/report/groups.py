@@ -33,6 +33,11 @@ def by_comparison(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
     return found
 
 
+def slug(name: str) -> str:
+    """Return the part of file names and anchors that stands for a comparison; none is called as single runs are."""
+    return "_" + SINGLE.replace(" ", "-") if name == SINGLE else name
+
+
 def over_seeds(runs: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]], float | None]) -> Estimate | None:
     """Return mean and standard deviation over the seeds of a number of each record; None where one lacks it.
 
@@ -104,7 +109,7 @@ def comparison_table(name: str, records: Sequence[dict[str, Any]]) -> Table:
     columns += [Column("tokens", "tokens seen", "count")]
     columns += [Column("seconds_per_step", "seconds per step", "seconds", ("sd",))]
     rows = [row | {"comparison": name, "set": one.name} for one in record_sets(records) for row in _rows(one, records)]
-    return Table(f"comparison-{name.replace(' ', '-')}", name, "", tuple(columns), tuple(rows))
+    return Table(f"comparison-{slug(name)}", name, "", tuple(columns), tuple(rows))
 
 
 def _rows(one: RecordSet, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

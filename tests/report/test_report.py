@@ -48,9 +48,17 @@ def test_everything_is_written(runs: Path, capsys: pytest.CaptureFixture, stand_
     assert (claims[0]["difference"], claims[0]["difference_low"], claims[1]["difference"]) == ("-0.25", "-0.5", "")
     assert [len(names) for names in stand_ins] == [8, 1]  # claims are about one comparison at a time
     assert len(rows(Path("report/switches.csv"))) == 9
-    assert {path.name for path in Path("report/figures").iterdir()} == {"single-runs", "mini"}
+    assert {path.name for path in Path("report/figures").iterdir()} == {"_single-runs", "mini"}
     facts = json.loads(Path("report/report.json").read_text())
     assert facts["looked_in"] == ["runs"] and "damaged/record.json: not JSON" in facts["skipped"][0]
+
+
+def test_a_comparison_called_as_single_runs_are_keeps_its_own_figures(runs: Path) -> None:
+    Path("runs/comparison-mini").rename("runs/comparison-single-runs")
+    report(runs, [], Path("report"))
+    assert {path.name for path in Path("report/figures").iterdir()} == {"_single-runs", "single-runs"}
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    assert page.count('id="table-scores-comparison-single-runs"') == 1
 
 
 def test_markdown_has_the_same_parts(runs: Path) -> None:
