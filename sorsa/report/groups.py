@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss
+from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss, text_of
 from sorsa.report.record_sets import Group, RecordSet, record_sets
 from sorsa.report.records import BASE
 from sorsa.report.tables import Column, Estimate, Table, bounds
@@ -184,7 +184,7 @@ def _perplexity_before(runs: Sequence[dict[str, Any]], records: Sequence[dict[st
     """Return the base model's perplexity on the text of the runs' own tests."""
     own, base = runs[0]["results"].get("perplexity"), base_result(records, "perplexity")
     before = base["results"][f"{BASE}perplexity"] if base else None
-    if not own or not before or own.get("text") != before.get("text"):
+    if not own or not before or text_of(own) != text_of(before):
         return None
     return _perplexity(before)
 
