@@ -30,7 +30,8 @@ def section(results: Path) -> str:
     skipped = [line for sources in found for line in sources.skipped]
     if skipped:
         raise UsageError(f"a committed record is damaged: {skipped[0]}")
-    text = results_section([record for sources in found for record in sources.records])
+    edges = {name: lines for sources in found for name, lines in sources.edges.items()}
+    text = results_section([record for sources in found for record in sources.records], edges)
     return f"{text}\n" if text else ""
 
 

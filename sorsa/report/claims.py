@@ -10,7 +10,7 @@ records do not have is "not measured".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sorsa.report.claims_measured import ACCURACY, LOG, Row, comparisons, label
@@ -33,25 +33,6 @@ def claims(records: Sequence[Record]) -> list[dict[str, Any]]:
         not measured has neither difference nor interval. A set without SORSA has none.
     """
     return [facts for one in record_sets(records) for facts in _in_words(one.name, list(comparisons(one)))]
-
-
-def grid_edges(comparison: Mapping[str, Any]) -> list[str]:
-    """Return one line per method whose chosen learning rate is the smallest or largest of its grid.
-
-    A better one may lie beyond the edge, so that such a method may be worth more than its score.
-
-    Args:
-        comparison: The content of a comparison.json.
-    """
-    lines: list[str] = []
-    for method in comparison["methods"]:
-        grid = sorted(entry["lr"] for entry in method["grid"])
-        if not grid or method["lr"] not in (grid[0], grid[-1]):
-            continue
-        which = "only one" if len(grid) == 1 else "smallest" if method["lr"] == grid[0] else "largest"
-        tried = ", ".join(f"{lr:g}" for lr in grid)
-        lines.append(f"{method['config']}: learning rate {method['lr']:g}, the {which} of its grid ({tried})")
-    return lines
 
 
 def _in_words(name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
