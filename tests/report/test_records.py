@@ -177,13 +177,15 @@ def test_another_schema_is_told_from_damage(run: Path, tmp_path: Path) -> None:
     [
         ("record.json", "{", r"record\.json: not JSON"),
         ("metrics.jsonl", "x\n{}\n", r"metrics\.jsonl line 1: not JSON"),
+        ("metrics.jsonl", "{}\n[1]\n{}\n", r"metrics\.jsonl line 2: not JSON \(expected an object, got list\)"),
+        ("metrics.jsonl", b"\xff\xfe\n{}\n", r"metrics\.jsonl line 1: not JSON"),
         ("results/gsm-8k.json", "[]", r"gsm-8k\.json: expected a JSON object, got list"),
         ("results/gsm-8k.jsonl", '{"id": "0"}\n', r"gsm-8k\.jsonl, line 1: no 'completion'; test again"),
         ("analysis/drift.json", "{", r"drift\.json: not JSON .* analyse again"),
     ],
 )
-def test_a_damaged_run_folder_is_named(run: Path, file: str, text: str, message: str) -> None:
-    (run / file).write_text(text)
+def test_a_damaged_run_folder_is_named(run: Path, file: str, text: str | bytes, message: str) -> None:
+    (run / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=message):
         collect(run, "mini")
 
