@@ -72,6 +72,8 @@ def gather(run_path: Path | None, record_dirs: Sequence[Path], allow_mixed: bool
             _skip(sources, str(error))
         except UsageError as error:
             _skip(sources, str(error))
+        except OSError as error:  # a file that this user may not read
+            _skip(sources, f"{error.filename or path}: cannot be read ({error.strerror or error})")
         else:
             key = (record["comparison"], record["name"])
             if key in known:
