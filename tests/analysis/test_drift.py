@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sorsa import cli
 from sorsa.analysis import drift
+from sorsa.analysis.matrices import read_matrices
 from sorsa.errors import UsageError
 from sorsa.merging import merge
 from sorsa.run_folder import RunFolder
@@ -52,11 +53,25 @@ def test_the_last_step_agrees_with_numpy_on_the_saved_weights(run: Any) -> None:
         assert last["dD"] == pytest.approx(1 - cosines.mean() / 2, abs=1e-6)
         assert last["condition_merged"] == pytest.approx(s[0] / s[-1], rel=1e-3)
         assert 1 <= last["effective_rank"] <= 8 + 1e-3  # the update has rank 2r at most, r = 4
+        top = cosines[:4].mean()  # the run's rank
+        assert last["dD_top"] == pytest.approx(1 - top / 2, abs=1e-6) != pytest.approx(last["dD"], rel=1e-3)
     mean = record["mean"][-1]
     assert mean["dD"] == pytest.approx(np.mean([row["steps"][-1]["dD"] for row in record["matrices"]]))
     first = record["mean"][0]
     assert first["dSigma"] == 0 and first["dD"] == pytest.approx(0, abs=1e-12) and first["effective_rank"] is None
     assert 0 < first["orthonormality_U"] < 1e-3 < mean["orthonormality_U"]
+
+
+def test_the_factors_of_the_last_step_agree_with_numpy(run: Any) -> None:
+    rows = {row["name"]: row["steps"][-1] for row in analysed(run, workers=1)["matrices"]}
+    for matrix in read_matrices(run, RunFolder(run.run_path, run.name).snapshots):
+        U, S, Vt = (factor.double().numpy() for factor in matrix.at(6)[1])
+        s = np.linalg.svd((U * S) @ Vt, compute_uv=False)[:4]
+        last = rows[matrix.name]
+        assert last["condition_principal"] == pytest.approx(s[0] / s[-1], rel=1e-6)
+        assert last["condition_principal"] != pytest.approx(max(S) / min(S), rel=1e-6)  # U and V are not orthonormal
+        for key, X in (("orthonormality_U", U), ("orthonormality_V", Vt.T)):
+            assert last[key] == pytest.approx(np.sqrt(((X.T @ X - np.eye(4)) ** 2).sum()), rel=1e-6)
 
 
 def test_processes_and_precision_change_little_or_nothing(run: Any) -> None:

@@ -78,6 +78,15 @@ def test_a_real_turn_out_of_a_block_of_equal_values_is_drift() -> None:
     assert found["ties"] == 2 and found["dD"] == pytest.approx(0.5)
 
 
+def test_left_and_right_vectors_count_alike() -> None:
+    """In the block, only the left vectors have turned out of it: by half of what both would be."""
+    sigma = np.array([3.0, 2, 2, 1])
+    start = spectra.Svd(np.eye(4), sigma, np.eye(4))
+    swapped = np.eye(4)[:, [0, 1, 3, 2]]
+    for one in (spectra.Svd(swapped, sigma, np.eye(4)), spectra.Svd(np.eye(4), sigma, swapped)):
+        assert spectra.drift(start, one, 4)["dD"] == pytest.approx(0.25)
+
+
 def test_traded_places_are_drift_as_the_formula_says() -> None:
     W0, W = np.diag([3.0, 2.01, 2.0]), np.diag([3.0, 1.99, 2.0])
     found = spectra.drift(spectra.svd(W0), spectra.svd(W), 1)

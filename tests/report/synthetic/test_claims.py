@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from sorsa.report.claims import claims
 
 MakeRecord = Callable[..., dict[str, Any]]
 SEEDS = (42, 43, 44, 45)
+PAIR = ("sorsa", "lora")
 
 
 @pytest.fixture
@@ -172,6 +175,36 @@ def test_models_are_not_mixed(pair: Callable[..., list[dict[str, Any]]], make_re
     assert {row["set"] for row in rows} == {"demo/model, train.jsonl, test.jsonl"}
     (row,) = [row for row in rows if row["claim"] == "more accurate than LoRA"]
     assert row["holds"] == "no"
+
+
+def test_convergence_is_measured_as_it_says(pair: Callable[..., list[dict[str, Any]]]) -> None:
+    """Means of the loss over all 40 steps, the first 13 and the last 2; steps to the same seed's final loss."""
+    records = pair(final_loss=(0.3, 0.5))
+    sides = [[record["metrics"]["loss"] for record in records if record["group"] == f"mini_{name}"] for name in PAIR]
+    for row, part in zip(said(records, "converges faster"), (slice(40), slice(13), slice(38, 40)), strict=False):
+        ours, theirs = (statistics.fmean(statistics.fmean(loss[part]) for loss in side) for side in sides)
+        assert row["difference"] == pytest.approx(ours - theirs), row["measure"]
+    steps = [[], []]
+    for losses in zip(*sides, strict=True):
+        target = statistics.fmean(losses[1][38:])
+        for index, loss in enumerate(losses):
+            steps[index].append(next(t for t in range(2, 41) if statistics.fmean(loss[t - 2 : t]) <= target + 1e-9))
+    *_, row = said(records, "converges faster")
+    assert row["difference"] == pytest.approx(statistics.fmean(steps[0]) - statistics.fmean(steps[1]))
+    assert len({*steps[0]}) > 1  # another target for each seed, or the test says nothing
+
+
+def test_accuracies_are_adjusted_for_their_number(make_record: MakeRecord) -> None:
+    sides = {"sorsa": 0.6, "lora": 0.55, "pissa": 0.3, "full": 0.5}
+    records = [make_record(name, seed, accuracy=value) for name, value in sides.items() for seed in SEEDS]
+    rows = [row for row in claims(records) if row["claim"].startswith("more accurate") and row["n_seeds"]]
+    pattern = r"(p [=<] [\d.]+), adjusted for 3 comparisons of accuracy \(Holm\) (p [=<] [\d.]+)\."
+    found = [re.search(pattern, row["text"]).groups() for row in rows]
+    raw, adjusted = ([float(text.split()[-1]) for text in side] for side in zip(*found, strict=True))
+    order = sorted(range(3), key=raw.__getitem__)
+    assert raw[order[0]] <= 0.001 and adjusted[order[0]] <= 0.003
+    assert adjusted[order[1]] == pytest.approx(min(1, 2 * raw[order[1]]), rel=0.1)
+    assert adjusted[order[2]] == pytest.approx(max(raw[order[2]], adjusted[order[1]]), rel=0.1)
 
 
 def test_a_perplexity_beyond_all_numbers(pair: Callable[..., list[dict[str, Any]]]) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from sorsa.evaluation.statistics import seeds_and_questions_interval
 from sorsa.methods import METHODS
 from sorsa.report.figures import draw_all
 from sorsa.report.figures_curves import conditions, training
 from sorsa.report.figures_labels import point_names, spread
-from sorsa.report.figures_scores import accuracy, forgetting, parameters, time
+from sorsa.report.figures_scores import accuracy, forgetting, parameters, scores, time
 from sorsa.report.figures_style import STYLES, look, new_figure, short
 from sorsa.report.figures_trajectories import trajectories
 from sorsa.report.record_sets import LABELS, record_sets
@@ -161,6 +162,17 @@ def test_names_of_points_in_a_row_lead_to_their_own() -> None:
             box, places = boxes[text.get_text()], ax.transData.transform(list(points.values()))
             gaps = [max(box.x0 - x, x - box.x1, 0) ** 2 + max(box.y0 - y, y - box.y1, 0) ** 2 for x, y in places]
             assert [*points][gaps.index(min(gaps))] == text.get_text()
+
+
+def test_scores_are_in_percent_with_their_interval(make_record: MakeRecord) -> None:
+    records = [make_record("sorsa", seed, accuracy=0.7) for seed in (0, 1)]
+    (one,) = record_sets(records)
+    (score,), base = scores(one, "gsm-8k")
+    table = [[int(letter) for letter in record["verdicts"]["gsm-8k"]["correct"]] for record in records]
+    spread = seeds_and_questions_interval(table)
+    assert score.interval == pytest.approx([100 * bound for bound in spread.interval_95])
+    assert score.mean == pytest.approx(100 * spread.value)
+    assert score.seeds == pytest.approx([100 * sum(row) / len(row) for row in table]) and base is None
 
 
 def test_values_that_cannot_be_drawn_are_left_out(make_record: MakeRecord, tmp_path: Path, svg_only: None) -> None:
