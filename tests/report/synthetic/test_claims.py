@@ -191,6 +191,7 @@ def test_convergence_is_measured_as_it_says(pair: Callable[..., list[dict[str, A
             steps[index].append(next(t for t in range(2, 41) if statistics.fmean(loss[t - 2 : t]) <= target + 1e-9))
     *_, row = said(records, "converges faster")
     assert row["difference"] == pytest.approx(statistics.fmean(steps[0]) - statistics.fmean(steps[1]))
+    assert row["text"].startswith(f"{statistics.fmean(steps[0]):.4g} (SORSA) against ")
     assert len({*steps[0]}) > 1  # another target for each seed, or the test says nothing
 
 

@@ -18,6 +18,7 @@ def test_roles_come_from_the_settings(make_record: MakeRecord) -> None:
     assert role_of(make_record("sorsa_squared", 0, **misnamed)) == "sorsa_squared"
     assert role_of(make_record("sorsa_noreg", 0, **misnamed)) == "sorsa_noreg"
     assert role_of(make_record("sorsa_squared", 0, settings={"gamma": 0.0})) == "sorsa_noreg"
+    assert role_of(make_record("sorsa", 0, settings={"gamma": None})) == "sorsa"  # not known is not 0
     assert role_of(make_record("pissa", 0, **misnamed)) == "pissa"
 
 
