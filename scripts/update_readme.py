@@ -1,15 +1,22 @@
 """Writes the results section of README.md from the committed records in results/*/, between its two marks.
 
 PYTHONPATH=. python scripts/update_readme.py
+
+Of the same records it draws the figures in results/*/figures/.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from sorsa.errors import UsageError
 from sorsa.files import write_whole
+from sorsa.report.claims import grid_edges
+from sorsa.report.figures import draw_all
 from sorsa.report.markdown import results_section
 from sorsa.report.sources import gather
 
@@ -31,7 +38,25 @@ def section(results: Path) -> str:
     if skipped:
         raise UsageError(f"a committed record is damaged: {skipped[0]}")
     text = results_section([record for sources in found for record in sources.records])
-    return f"{text}\n" if text else ""
+    return f"{text}\n{edges(folders)}" if text else ""
+
+
+def edges(folders: list[Path]) -> str:
+    """Return which methods chose a learning rate at an end of their grid, from each folder's comparison.json."""
+    files = [file for folder in folders if (file := folder / "comparison.json").is_file()]
+    lines = [f"- {line}\n" for file in files for line in grid_edges(json.loads(file.read_text(encoding="utf-8")))]
+    return f"\nBetter learning rates may lie beyond the grid of\n\n{''.join(lines)}" if lines else ""
+
+
+def draw(results: Path) -> None:
+    """Draw the figures of each folder of records, as SVG, in place of the earlier ones."""
+    for folder in sorted({path.parent.parent for path in results.glob("*/records/*.json")}):
+        with tempfile.TemporaryDirectory() as drawn:
+            draw_all(gather(None, [folder]).records, Path(drawn))
+            shutil.rmtree(folder / "figures", ignore_errors=True)
+            (folder / "figures").mkdir()
+            for file in Path(drawn).glob("*.svg"):
+                shutil.copy(file, folder / "figures")
 
 
 def updated(readme: str, text: str) -> str:
@@ -56,6 +81,7 @@ def main(root: Path) -> int:
     readme = root / "README.md"
     try:
         write_whole(readme, updated(readme.read_text(encoding="utf-8"), section(root / "results")))
+        draw(root / "results")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
