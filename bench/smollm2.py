@@ -75,7 +75,7 @@ def main() -> None:
     for name in ("model", "train", "test", "text"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("runs/smollm2"))
-    for name, number in (("steps", 48), ("pilot-steps", 10), ("seeds", 3), ("questions", 60), ("processes", 1)):
+    for name, number in (("steps", 36), ("pilot-steps", 10), ("seeds", 3), ("questions", 32), ("processes", 1)):
         parser.add_argument(f"--{name}", type=int, default=number)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
