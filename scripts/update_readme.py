@@ -7,7 +7,6 @@ Of the same records it draws the figures in results/*/figures/.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -15,7 +14,6 @@ from pathlib import Path
 
 from sorsa.errors import UsageError
 from sorsa.files import write_whole
-from sorsa.report.claims import grid_edges
 from sorsa.report.figures import draw_all
 from sorsa.report.markdown import results_section
 from sorsa.report.sources import gather
@@ -37,15 +35,9 @@ def section(results: Path) -> str:
     skipped = [line for sources in found for line in sources.skipped]
     if skipped:
         raise UsageError(f"a committed record is damaged: {skipped[0]}")
-    text = results_section([record for sources in found for record in sources.records])
-    return f"{text}\n{edges(folders)}" if text else ""
-
-
-def edges(folders: list[Path]) -> str:
-    """Return which methods chose a learning rate at an end of their grid, from each folder's comparison.json."""
-    files = [file for folder in folders if (file := folder / "comparison.json").is_file()]
-    lines = [f"- {line}\n" for file in files for line in grid_edges(json.loads(file.read_text(encoding="utf-8")))]
-    return f"\nBetter learning rates may lie beyond the grid of\n\n{''.join(lines)}" if lines else ""
+    edges = {name: lines for sources in found for name, lines in sources.edges.items()}
+    text = results_section([record for sources in found for record in sources.records], edges)
+    return f"{text}\n" if text else ""
 
 
 def draw(results: Path) -> None:

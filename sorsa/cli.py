@@ -183,7 +183,8 @@ def run(mode: str, flags: dict[str, Any]) -> None:
     if mode == "analyze":
         from sorsa.analysis.drift import analyze
 
-        return analyze(config, options["svd_precision"] or "fp64", options["processes"])
+        precision = {} if options["svd_precision"] is None else {"precision": options["svd_precision"]}
+        return analyze(config, workers=options["processes"], **precision)
     if mode == "regrade":
         from sorsa.evaluation import regrade
 

@@ -13,6 +13,7 @@ import yaml
 PAPER = Path(__file__).parent / "paper.yaml"
 QUESTIONS = {"gsm-8k": 1319, "math": 5000, "humaneval": 164}  # of the whole test sets, behind the scores of Table 1
 BENCHMARKS = tuple(QUESTIONS)
+STEPS = 781  # of every training: 100,000 rows in batches of 128, the last partial one dropped
 CODE_SUFFIX = "_code"  # of the run that was trained on CodeFeedback, for HumanEval
 
 

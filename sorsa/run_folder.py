@@ -155,14 +155,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics.jsonl; a last line cut off by a crash or a full disk is left out.
 
     Raises:
-        UsageError: Another line is not JSON.
+        UsageError: Another line is not a JSON object.
     """
     rows: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    # bytes that are no text make a line that is no JSON, and are named with it
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, got {type(row).__name__}")
+            rows.append(row)
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise UsageError(f"{path} line {number}: not JSON ({error}); repair or delete the line") from error
     return rows

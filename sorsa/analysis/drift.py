@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from sorsa.analysis import spectra
 from sorsa.analysis.matrices import Matrix, read_matrices
-from sorsa.analysis.snapshots import snapshot_files
+from sorsa.analysis.snapshots import snapshot_file, snapshot_files
 from sorsa.errors import UsageError
 from sorsa.files import write_json, write_whole
 from sorsa.methods import lacks
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
+FP32 = float(np.finfo(np.float32).eps)  # of snapshots and weights: what adding an update to W0 leaves of it
 TOP = 16  # leading indices of dD_top for a method that has no rank
 MEASURES = ("dSigma", "dD", "dD_top", "ties", "condition_principal", "condition_merged")
 MEASURES += ("orthonormality_U", "orthonormality_V", "effective_rank")
@@ -106,12 +107,17 @@ def measure(matrix: Matrix, precision: str, top: int) -> dict[str, Any]:
     steps = []
     for step in matrix.steps:
         weight, factors = matrix.at(step)
+        if not weight.isfinite().all():
+            raise UsageError(
+                f"{snapshot_file(matrix.directory, step)}: {matrix.name} holds numbers that are not finite, as after a "
+                "training that diverged; delete it to analyse the others"
+            )
         W = weight.numpy().astype(number)
         now = start if np.array_equal(W, W0) else spectra.svd(W)
         row: dict[str, Any] = {"step": step, **dict.fromkeys(MEASURES)}
         row |= spectra.drift(start, now, min(top, len(start.sigma)))
         row["condition_merged"] = spectra.condition_number(now.sigma)
-        row["effective_rank"] = spectra.effective_rank(W - W0)
+        row["effective_rank"] = spectra.effective_rank(W - W0, rounding=FP32 * start.sigma[0])
         if factors is not None:
             U, S, Vt = (tensor.numpy().astype(number) for tensor in factors)
             row["condition_principal"] = spectra.condition_number(spectra.principal_values(U, S, Vt))
@@ -165,9 +171,9 @@ class _Done:
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
         self.rows: dict[str, dict[str, Any]] = {}
-        head, *rows = read_metrics(path) or [{}]
+        head, *rows = _kept(path)
         if head.get("fingerprint") == fingerprint:
-            self.rows = {row["name"]: row for row in rows}
+            self.rows = {row["name"]: row for row in rows if "name" in row}
         elif rows:
             logger.warning("%s: of other snapshots or another precision, so it is made anew", path)
         lines = [{"fingerprint": fingerprint}, *self.rows.values()]
@@ -178,6 +184,15 @@ class _Done:
         self.rows[row["name"]] = row
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
+
+
+def _kept(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file of finished rows; an empty one where there is no such file, or a damaged one."""
+    try:
+        return read_metrics(path) or [{}]
+    except UsageError as error:
+        logger.warning("%s, so all is made anew", str(error).split(";")[0])
+        return [{}]
 
 
 def _fingerprint(snapshots: Path, precision: str, top: int) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sorsa.adapters.decomposition import Factors
-from sorsa.analysis.snapshots import PROBE, snapshot_file, snapshot_files, trained_matrices
+from sorsa.analysis.snapshots import PROBE, snapshot_file, snapshot_files, trained_matrices, trained_tensors
 from sorsa.errors import UsageError
 from sorsa.methods import find_method
 
@@ -132,7 +132,9 @@ def read_matrices(config: RunConfig, directory: Path) -> list[Matrix]:
     from sorsa.planning.counting import adapt_skeleton
 
     files = snapshot_files(directory)
-    if 0 not in files:
+    if files and 0 not in files:
+        raise UsageError(f"{snapshot_file(directory, 0)}: missing, and the others stand on it; copy it back")
+    if not files:
         raise UsageError(
             f"run {config.name!r} has no snapshots ({directory}): they are written during training, by --snapshots N "
             "or the line `snapshots: N` of its YAML; train it so, under another --name or with --overwrite"
@@ -141,6 +143,7 @@ def read_matrices(config: RunConfig, directory: Path) -> list[Matrix]:
         _check(path)
     method = find_method(config.peft)
     layers = trained_matrices(adapt_skeleton(load_skeleton(config), config, config.t_init + config.t_final + 1))
+    _check_tensors(files, layers)
     weights = dict(load_base_model(config, torch.float32).named_parameters())
     found = []
     for name, layer in layers.items():
@@ -163,6 +166,30 @@ def _check(path: Path) -> None:
         ) from error
 
 
+def _check_tensors(files: dict[int, Path], layers: dict[str, nn.Module]) -> None:
+    """Refuse snapshots of another method or rank than the layers', and those of another run among them."""
+    from safetensors import safe_open
+
+    first, *others = files.values()
+    with safe_open(first, framework="pt") as file:
+        known = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        shared = file.metadata() or {}
+    for layer, module in layers.items():
+        for own, tensor in trained_tensors(module):
+            name = shared.get(f"{layer}.{own}", f"{layer}.{own}")
+            # a layer without weights does not know the shape of what its start would make
+            if name not in known or (tensor.numel() and known[name] != tuple(tensor.shape)):
+                raise UsageError(
+                    f"{first}: its tensors are not those of this run's method and rank (no {name} of "
+                    f"{tuple(tensor.shape)}); leave out --peft, --rank and their like, or copy the run's own file back"
+                )
+    for path in others:
+        with safe_open(path, framework="pt") as file:
+            strange = sorted(file.keys() - known.keys())
+        if strange:
+            raise UsageError(f"{path}: of another run (step 0 has no {strange[0]}); copy the run's own file back")
+
+
 def _check_base(first: Path, name: str, weight: Tensor, config: RunConfig) -> None:
     """Refuse a base model whose matrix is not the one that the run began with."""
     from safetensors import safe_open
@@ -173,7 +200,8 @@ def _check_base(first: Path, name: str, weight: Tensor, config: RunConfig) -> No
         known = PROBE + name in file.keys()  # noqa: SIM118  safe_open has no iterator
         before = file.get_tensor(PROBE + name) if known else None
     now = probe(weight)
-    if before is None or before.shape != now.shape or (before - now).abs().max() > _SAME_BASE * before.abs().max():
+    same = before is not None and before.shape == now.shape
+    if not same or not (before - now).abs().max() <= _SAME_BASE * before.abs().max():  # so that NaN is another one
         raise UsageError(
             f"model {config.model}: its {name} is not the one that run {config.name!r} was trained on ({first}); give "
             "that model with --model"

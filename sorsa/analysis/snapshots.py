@@ -30,7 +30,7 @@ def snapshot_file(directory: Path, step: int) -> Path:
 def snapshot_files(directory: Path) -> dict[int, Path]:
     """Return the snapshots of a run by step, ascending."""
     files = {path.stem.removeprefix("step-"): path for path in directory.glob("step-*.safetensors")}
-    return {int(step): files[step] for step in sorted(files) if step.isdigit()}
+    return dict(sorted((int(step), path) for step, path in files.items() if step.isdigit()))
 
 
 def steps_to_keep(snapshots: int, steps: int) -> set[int]:

@@ -97,17 +97,23 @@ def orthonormality(X: np.ndarray) -> float:
     return float(np.linalg.norm(X.T @ X - np.eye(X.shape[1], dtype=X.dtype)))
 
 
-def effective_rank(change: np.ndarray) -> float | None:
+def effective_rank(change: np.ndarray, rounding: float = 0.0) -> float | None:
     """Return exp of the entropy of the normalised singular values of `W_t - W0` (m, n); None for no change.
 
-    From 1 (one direction) to min(m, n). The values come from the Gram matrix in FP64, where those below 1e-8 of the
-    largest drown; their part in the entropy is far below the digits shown.
+    From 1 (one direction) to min(m, n). Values that are rounding error do not count: they are small, but there are
+    min(m, n) of them, and a tiny update of rank 8 would seem to have more.
+
+    Args:
+        change: The difference.
+        rounding: Singular values up to here are rounding error of the two weights. Those up to sqrt(k eps) of the
+            largest are never counted: the values come from the Gram matrix in FP64, where they drown.
     """
     change = change.astype(np.float64)
     gram = change @ change.T if change.shape[0] <= change.shape[1] else change.T @ change
     sigma = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
-    if not sigma.any():
+    floor = max(rounding, sigma[-1] * np.sqrt(len(sigma) * np.finfo(np.float64).eps))
+    sigma = sigma[sigma > floor]
+    if not len(sigma):
         return None
     share = sigma / sigma.sum()
-    share = share[share > 0]
     return float(np.exp(-(share * np.log(share)).sum()))

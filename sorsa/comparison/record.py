@@ -35,7 +35,7 @@ def write_record(comparison: Comparison) -> dict[str, Any]:
     config, seeds = comparison.methods[0].config, comparison.methods[0].seeds
     record = {
         "name": comparison.name,
-        "status": "finished" if all(_complete(one, len(seeds)) for one in methods) else "running",
+        "status": "finished" if all(map(_complete, comparison.methods)) else "running",
         "started": _started(comparison.record),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         **{key: getattr(config, key) for key in ("model", "train_dataset", "test_dataset", "test_file", "limit")},
@@ -52,11 +52,12 @@ def write_record(comparison: Comparison) -> dict[str, Any]:
     return record
 
 
-def _complete(method: dict[str, Any], seeds: int) -> bool:
-    """Return whether nothing is left to do: every seed is tested or diverged, or the whole grid diverged."""
-    if method["grid"] and all(entry["diverged"] for entry in method["grid"]):
+def _complete(method: Method) -> bool:
+    """Return whether nothing is left to do: the runs of all seeds are complete, or the whole grid diverged."""
+    if method.has_grid and all(run.diverged for run in method.candidates):
         return True
-    return sum(bool(run["test"] or run["diverged"]) for run in method["runs"]) == seeds
+    runs = method.runs()
+    return bool(runs) and all(run.complete for run in runs)
 
 
 def _started(path: Path) -> str:

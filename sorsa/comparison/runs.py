@@ -96,6 +96,14 @@ class Run:
         """Return what `--analyze` found, None before it."""
         return _read_json(self.folder.drift)
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do: all that its configuration asks for is measured, or the training diverged."""
+        asked = [self.test_result()]
+        asked += [self.perplexity()] if self.config.forgetting_file else []
+        asked += [self.drift()] if self.config.snapshots else []
+        return self.diverged or None not in asked
+
     def discard_merged(self) -> None:
         """Delete the merged model, if there is one: `--merge` makes it again from the adapter."""
         _discard(self.folder.merged)

@@ -9,10 +9,11 @@ OUTPUT/
     table1.csv, claims.csv, comparison.csv, runs.csv, switches.csv
     records/        a record per run (`sorsa.report.records`): another `--report --records OUTPUT` needs nothing else
     figures/        per comparison: SVG, PNG, PDF
-    report.json     what was read, skipped and noted; the mark of a folder that a later report may replace
+    report.json     what was read, skipped and noted, and the report's files: what a later report may replace
 
 sources.py      where records come from: run folders, record files; what is damaged is skipped and said
 records.py, record_form.py    a run as one JSON object, and its form
+edges.py        which learning rates lie at the edge of their grid
 record_sets.py, measures.py   which runs may be compared, and the numbers of a run
 groups.py, table1.py, runs.py, differences.py    the tables
 claims*.py, figures*.py       the claims of the paper, and the pictures
@@ -31,7 +32,6 @@ from sorsa.errors import UsageError
 
 MADE_BY = "run.py --report"
 CSV = ("table1", "claims", "comparison", "runs", "switches")
-FILES = frozenset({"index.html", "report.md", "report.json", "records", "figures", *(f"{name}.csv" for name in CSV)})
 
 
 def report(run_path: Path | None, record_dirs: Sequence[Path], output: Path, allow_mixed: bool = False) -> None:
@@ -66,25 +66,30 @@ def report(run_path: Path | None, record_dirs: Sequence[Path], output: Path, all
         write_records(sources.records, directory / "records")
         write_whole(directory / "report.md", as_report(content, made))
         write_whole(directory / "index.html", as_page(content, made, directory))
-        facts = {key: getattr(sources, key) for key in ("looked_in", "skipped", "notes")}
-        write_json(directory / "report.json", {"made_by": MADE_BY, "made": made, **facts})
+        facts = {key: getattr(sources, key) for key in ("looked_in", "skipped", "notes", "edges")}
+        write_json(directory / "report.json", {"made_by": MADE_BY, "made": made, **facts, "files": _files(directory)})
     skipped = f", {len(sources.skipped)} skipped" if sources.skipped else ""
     print(f"report of {len(sources.records)} runs{skipped}: {output / 'index.html'}")
 
 
+def _files(directory: Path) -> list[str]:
+    """Return the files in a folder and those below it, by their names from there, sorted."""
+    found = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(directory).as_posix() for path in found)
+
+
 def _check_output(output: Path) -> None:
-    """Refuse to replace anything that is not an earlier report and nothing else."""
+    """Refuse to replace anything that is not a file of an earlier report."""
     if output.is_file():
         raise UsageError(f"--output {output} is a file; name a folder")
-    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if not names:
-        return
+    there = _files(output) if output.is_dir() else []
     try:
-        made_by = json.loads((output / "report.json").read_text(encoding="utf-8"))["made_by"]
+        earlier = json.loads((output / "report.json").read_text(encoding="utf-8"))
+        own = {"report.json", *earlier["files"]} if earlier["made_by"] == MADE_BY else set()
     except (OSError, ValueError, KeyError, TypeError):
-        made_by = None
-    strange = sorted(names - FILES) or sorted(names)
-    if made_by != MADE_BY or names - FILES:
+        own = set()
+    strange = [name for name in there if name not in own]
+    if strange:
         raise UsageError(
             f"--output {output} holds {strange[0]!r} and is no report, or not one alone: a report replaces the whole "
             "folder; name another one"

@@ -10,11 +10,11 @@ records do not have is "not measured".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sorsa.report.claims_measured import ACCURACY, LOG, Row, comparisons, label
-from sorsa.report.claims_statistics import NOT_MEASURED, Difference, holm
+from sorsa.report.claims_statistics import NOT_MEASURED, Difference, holm, ratio
 from sorsa.report.record_sets import Group, Record, record_sets
 
 _LARGEST_SHARE = 5.0  # a relative effect beyond 500% says only that the other value is almost 0
@@ -33,25 +33,6 @@ def claims(records: Sequence[Record]) -> list[dict[str, Any]]:
         not measured has neither difference nor interval. A set without SORSA has none.
     """
     return [facts for one in record_sets(records) for facts in _in_words(one.name, list(comparisons(one)))]
-
-
-def grid_edges(comparison: Mapping[str, Any]) -> list[str]:
-    """Return one line per method whose chosen learning rate is the smallest or largest of its grid.
-
-    A better one may lie beyond the edge, so that such a method may be worth more than its score.
-
-    Args:
-        comparison: The content of a comparison.json.
-    """
-    lines: list[str] = []
-    for method in comparison["methods"]:
-        grid = sorted(entry["lr"] for entry in method["grid"])
-        if not grid or method["lr"] not in (grid[0], grid[-1]):
-            continue
-        which = "only one" if len(grid) == 1 else "smallest" if method["lr"] == grid[0] else "largest"
-        tried = ", ".join(f"{lr:g}" for lr in grid)
-        lines.append(f"{method['config']}: learning rate {method['lr']:g}, the {which} of its grid ({tried})")
-    return lines
 
 
 def _in_words(name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -116,21 +97,26 @@ def _text(row: Row, found: Difference, adjusted: tuple[float, int] | None, inter
 def _value(row: Row, value: float) -> str:
     if row.kind == ACCURACY:
         return f"{100 * value:.1f}%"
-    return f"{math.exp(value) if row.kind == LOG else value:.4g}"
+    return ratio(value) if row.kind == LOG else f"{value:.4g}"
 
 
 def _effect(row: Row, found: Difference) -> str:
     """Return difference and interval in the reader's unit, and the relative effect."""
     bounds = found.interval_95
     if row.kind == LOG:  # differences of logarithms are ratios
-        ratio = f"a factor of {math.exp(found.value):.4g}"
-        ratio += f" (95% {math.exp(bounds[0]):.4g} to {math.exp(bounds[1]):.4g})" if bounds else ""
-        return f"{ratio}, {math.expm1(found.value):+.1%}"
+        text = f"a factor of {ratio(found.value)}"
+        text += f" (95% {ratio(bounds[0])} to {ratio(bounds[1])})" if bounds else ""
+        return text + (f", {change:+.1%}" if (change := _growth(found.value)) < _LARGEST_SHARE else "")
     scale, form = (100, ".1f") if row.kind == ACCURACY else (1, ".3g")
     text = f"{scale * found.value:+{form}}" + (" points" if row.kind == ACCURACY else "")
     text += f" (95% {scale * bounds[0]:{form}} to {scale * bounds[1]:{form}})" if bounds else ""
     share = found.value / found.theirs if found.theirs > 0 else math.inf
     return text + (f", {share:+.1%}" if abs(share) < _LARGEST_SHARE else "")
+
+
+def _growth(logarithm: float) -> float:
+    """Return the relative change that a difference of logarithms is."""
+    return math.expm1(logarithm) if logarithm < math.log1p(_LARGEST_SHARE) else math.inf
 
 
 def _p(value: float) -> str:

@@ -7,13 +7,12 @@ forgetting (perplexity of held-out pre-training text). `sorsa.report.claims` put
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from sorsa.report import measures
-from sorsa.report.claims_statistics import Difference, over_seeds, over_seeds_and_questions
+from sorsa.report.claims_statistics import Difference, over_seeds, over_seeds_and_questions, ratio
 from sorsa.report.record_sets import LABELS, SORSA, SQUARED, UNREGULARIZED, Group, Record, RecordSet, seed_of
 
 FASTER_THAN = ("lora", "pissa")  # Figure 2
@@ -182,7 +181,7 @@ def _forgetting(one: RecordSet, sorsa: Group, rival: Group | str) -> Row:
 
     difference = over_seeds(_per_seed(sorsa, lost), _per_seed(rival, lost))
     over = "over the base model's" if base is not None else "after training; the base model's is not known"
-    factor = f"perplexity is {math.exp(difference.value):.4g} times the other's" if difference else ""
+    factor = f"perplexity is {ratio(difference.value)} times the other's" if difference else ""
     claim, reason = f"forgets less than {label(rival)}", "no perplexity of the same text that both have"
     return Row(
         claim, f"ln perplexity of held-out text {over} (nats per token)", sorsa, rival, difference, reason, note=factor

@@ -106,6 +106,15 @@ def over_seeds_and_questions(ours: np.ndarray | None, theirs: np.ndarray | None)
     return Difference(*means, seeds, how, spread.interval_95, spread.p_value)
 
 
+def ratio(logarithm: float) -> str:
+    """Return the ratio whose logarithm is given, four significant digits; in words where no number holds it.
+
+    Args:
+        logarithm: Natural.
+    """
+    return f"{math.exp(logarithm):.4g}" if logarithm < math.log(1e300) else "more than 1e300"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values of a family of comparisons, adjusted for their number.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sorsa.report.differences import differences_table, switches_table
-from sorsa.report.groups import DRIFT, SINGLE, by_comparison, comparison_table, is_tested
+from sorsa.report.groups import DRIFT, SINGLE, by_comparison, comparison_table, is_tested, slug
 from sorsa.report.measures import SMOOTHING, benchmarks
 from sorsa.report.runs import runs_table
 from sorsa.report.sources import Sources
@@ -82,7 +82,7 @@ def _figures(name: str, records: Sequence[dict[str, Any]], directory: Path) -> l
     """Draw the figures of one comparison."""
     from sorsa.report.figures import draw_all
 
-    folder = Path("figures") / name.replace(" ", "-")
+    folder = Path("figures") / slug(name)
     (directory / folder).mkdir(parents=True, exist_ok=True)
     drawn = draw_all(list(records), directory / folder)
     return [figure | {"folder": str(folder), "comparison": name} for figure in drawn]
@@ -109,12 +109,13 @@ def claims_table(records: Sequence[dict[str, Any]]) -> Table:
     return Table("claims", "What the paper claims", _CLAIMS_ABOUT, tuple(columns), tuple(rows))
 
 
-def scores(comparison: Table, records: Sequence[dict[str, Any]]) -> Table:
+def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[str, Sequence[str]]) -> Table:
     """Return the part of a comparison's table about scores and cost.
 
     Args:
         comparison: The complete table.
         records: All.
+        edges: Name of a comparison -> the methods whose learning rate was chosen at an edge of its grid.
     """
     own = by_comparison(records)[comparison.title]
     left_out = len(own) - sum(row.get("seeds", 0) for row in comparison.rows)
@@ -128,6 +129,11 @@ def scores(comparison: Table, records: Sequence[dict[str, Any]]) -> Table:
         about += (
             f" Left out: {left_out} runs that were not tested, not finished, or tried a learning rate that was not "
             "chosen."
+        )
+    if edges.get(comparison.title):
+        about += (
+            " Chosen at an edge of the learning rates that were tried, so that a better one may lie beyond: "
+            f"{'; '.join(edges[comparison.title])}."
         )
     table = _part(comparison, ("left_out", *DRIFT))
     return dataclasses.replace(table, name=f"scores-{comparison.name}", title="Scores and cost", about=about)

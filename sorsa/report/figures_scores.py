@@ -138,11 +138,10 @@ def forgetting(one: RecordSet, stem: str) -> Drawing | None:
     runs = [run for group in one.groups for run in group.runs]
     text = measures.perplexity_text(runs)
     nats = measures.base_nats(runs, text)
-    base = None if nats is None else math.exp(nats)
+    base = measures.exponential(nats)
 
     def perplexity(run: Record) -> float | None:
-        nats = measures.nats_per_token(run, text)
-        return None if nats is None else math.exp(nats)
+        return measures.exponential(measures.nats_per_token(run, text))
 
     about = (
         "perplexity after training (logarithmic axis; geometric mean and range of the seeds) of text like that which "
@@ -174,7 +173,7 @@ def _against(
     """
     points: dict[str, tuple[Score, list[float]]] = {}
     for score in scores(one, stem)[0]:
-        values = [value for run in score.group.runs if (value := measure(run))]
+        values = [value for run in score.group.runs if (value := measure(run)) and value > 0]
         if values:
             points[score.group.label] = (score, values)
     if not points:
@@ -241,5 +240,5 @@ def _over(found: Sequence[Score]) -> str:
 def _machine(run: Record) -> str:
     """Return the processor, and the GPUs, that a run was trained on."""
     host = run["training"].get("host") or {}
-    gpus = [gpu.get("name", "a GPU") for gpu in host.get("gpus") or ()]
+    gpus = [gpu.get("name") or "a GPU" for gpu in host.get("gpus") or ()]
     return ", ".join([*gpus, host.get("cpu") or "an unknown machine"])

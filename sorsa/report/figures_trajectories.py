@@ -147,7 +147,7 @@ def _draw(
 
 def _name_farthest(ax: Axes, panel: _Panel, limits: np.ndarray) -> None:
     """Name the matrices that moved farthest along each axis, or say how little a method moved that none is inside."""
-    ends, mean = panel.paths[:, -1], panel.paths[1:].mean(axis=0)
+    ends, mean = panel.paths[:, -1], panel.paths[:, 1:].mean(axis=0)
     if not (ends >= limits[:, 0]).all(axis=1).any():
         sigma, direction = ends.max(axis=0)
         text = f"all below the axes:\nΔΣ ≤ {short(sigma)}, ΔD ≤ {short(direction)}"

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss
+from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss, text_of
 from sorsa.report.record_sets import Group, RecordSet, record_sets
 from sorsa.report.records import BASE
 from sorsa.report.tables import Column, Estimate, Table, bounds
@@ -31,6 +31,11 @@ def by_comparison(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
     for record in sorted(records, key=lambda one: one["comparison"] is None):
         found.setdefault(record["comparison"] or SINGLE, []).append(record)
     return found
+
+
+def slug(name: str) -> str:
+    """Return the part of file names and anchors that stands for a comparison; none is called as single runs are."""
+    return "_" + SINGLE.replace(" ", "-") if name == SINGLE else name
 
 
 def over_seeds(runs: Sequence[dict[str, Any]], number: Callable[[dict[str, Any]], float | None]) -> Estimate | None:
@@ -104,7 +109,7 @@ def comparison_table(name: str, records: Sequence[dict[str, Any]]) -> Table:
     columns += [Column("tokens", "tokens seen", "count")]
     columns += [Column("seconds_per_step", "seconds per step", "seconds", ("sd",))]
     rows = [row | {"comparison": name, "set": one.name} for one in record_sets(records) for row in _rows(one, records)]
-    return Table(f"comparison-{name.replace(' ', '-')}", name, "", tuple(columns), tuple(rows))
+    return Table(f"comparison-{slug(name)}", name, "", tuple(columns), tuple(rows))
 
 
 def _rows(one: RecordSet, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -179,7 +184,7 @@ def _perplexity_before(runs: Sequence[dict[str, Any]], records: Sequence[dict[st
     """Return the base model's perplexity on the text of the runs' own tests."""
     own, base = runs[0]["results"].get("perplexity"), base_result(records, "perplexity")
     before = base["results"][f"{BASE}perplexity"] if base else None
-    if not own or not before or own.get("text") != before.get("text"):
+    if not own or not before or text_of(own) != text_of(before):
         return None
     return _perplexity(before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sorsa.report.content import Content, claims_table, drift, heading, scores
@@ -27,11 +27,11 @@ def as_report(content: Content, made: str) -> str:
     parts = ["# SORSA: report", f"{len(sources.records)} runs from {', '.join(sources.looked_in)}; made {made}."]
     parts += [f"> {note}" for note in sources.notes]
     if sources.skipped:
-        parts.append("Skipped, because they cannot be read:\n\n" + "\n".join(f"- `{line}`" for line in sources.skipped))
+        parts.append("Skipped:\n\n" + "\n".join(f"- `{line}`" for line in sources.skipped))
     parts += _section(content.shown_claims(), 2)
     for comparison in content.comparisons:
         parts.append(f"## {heading(comparison.title)}")
-        parts += _section(scores(comparison, sources.records), 3)
+        parts += _section(scores(comparison, sources.records, sources.edges), 3)
         weights = drift(comparison)
         parts += _section(weights, 3) if weights else []
         for figure in content.figures:
@@ -48,11 +48,12 @@ def _section(table: Table, level: int) -> list[str]:
     return [f"{'#' * level} {table.title}", *([table.about] if table.about else []), body]
 
 
-def results_section(records: Sequence[dict[str, Any]]) -> str:
+def results_section(records: Sequence[dict[str, Any]], edges: Mapping[str, Sequence[str]]) -> str:
     """Return what README.md says of results: a table for each comparison, and what holds of the paper's claims.
 
     Args:
         records: All committed ones.
+        edges: Name of a comparison -> the methods whose learning rate was chosen at an edge of its grid.
 
     Returns:
         Markdown; empty without records.
@@ -61,7 +62,8 @@ def results_section(records: Sequence[dict[str, Any]]) -> str:
     for name, own in by_comparison(records).items():
         if any(map(is_tested, own)):
             complete = comparison_table(name, own).without_empty_columns()
-            parts += [f"**{heading(name)}.** {scores(complete, records).about}", as_markdown(_without(complete, _LESS))]
+            about = scores(complete, records, edges).about
+            parts += [f"**{heading(name)}.** {about}", as_markdown(_without(complete, _LESS))]
     if not parts:
         return ""
     claims = compact_claims(claims_table(records))

@@ -164,9 +164,14 @@ def questions_of(runs: Iterable[Record], stem: str) -> str | None:
     return max(sorted(set(seen)), key=seen.count) if seen else None
 
 
+def text_of(result: dict[str, Any]) -> list[Any]:
+    """Return what has to be the same for two perplexities to be comparable."""
+    return [result.get(key) for key in _SAME_TEXT]
+
+
 def perplexity_text(runs: Iterable[Record]) -> Any:
     """Return what identifies the text that most runs' perplexities were measured on; None where none was."""
-    seen = [_text(run["results"][PERPLEXITY]) for run in runs if _has_nll(run, PERPLEXITY)]
+    seen = [text_of(run["results"][PERPLEXITY]) for run in runs if _has_nll(run, PERPLEXITY)]
     return max(seen, key=seen.count) if seen else None
 
 
@@ -179,7 +184,7 @@ def nats_per_token(run: Record, text: Any, base: bool = False) -> float | None:
         base: Of the base model, as this run's folder has it, instead of the trained one.
     """
     stem = f"base-{PERPLEXITY}" if base else PERPLEXITY
-    if not _has_nll(run, stem) or _text(run["results"][stem]) != text:
+    if not _has_nll(run, stem) or text_of(run["results"][stem]) != text:
         return None
     return run["results"][stem]["nll_per_token"]
 
@@ -187,6 +192,11 @@ def nats_per_token(run: Record, text: Any, base: bool = False) -> float | None:
 def base_nats(runs: Iterable[Record], text: Any) -> float | None:
     """Return the base model's negative log-likelihood per token, from the first run that measured it on `text`."""
     return next((nll for run in runs if (nll := nats_per_token(run, text, base=True)) is not None), None)
+
+
+def exponential(nats: float | None) -> float | None:
+    """Return the perplexity of a negative log-likelihood per token; None where it is not known or too large to draw."""
+    return None if nats is None or nats > math.log(1e300) else math.exp(nats)
 
 
 def base_accuracy(runs: Iterable[Record], stem: str, questions: str | None) -> float | None:
@@ -203,11 +213,6 @@ def finite_mean(values: Iterable[float | None]) -> float | None:
 
 def _has_nll(run: Record, stem: str) -> bool:
     return _is_number((run["results"].get(stem) or {}).get("nll_per_token"))
-
-
-def _text(result: dict[str, Any]) -> list[Any]:
-    """Return what has to be the same for two perplexities to be comparable."""
-    return [result.get(key) for key in _SAME_TEXT]
 
 
 def _is_number(value: Any) -> bool:

@@ -107,7 +107,7 @@ def _notes(content: Content) -> str:
     parts = [f"<p>{escape(note)}</p>" for note in sources.notes]
     if sources.skipped:
         lines = "".join(f"<li><code>{escape(line)}</code></li>" for line in sources.skipped)
-        parts.append(f"<p>Skipped, because they cannot be read:</p><ul>{lines}</ul>")
+        parts.append(f"<p>Skipped:</p><ul>{lines}</ul>")
     inside = "".join(parts)
     return f'<aside class="notes" aria-label="Notes about the records">{inside}</aside>' if inside else ""
 
@@ -115,7 +115,7 @@ def _notes(content: Content) -> str:
 def _comparison(number: int, comparison: Table, content: Content, directory: Path) -> str:
     """Return the section of one comparison: tables, then figures."""
     weights = drift(comparison)
-    tables = [scores(comparison, content.sources.records), *([weights] if weights else [])]
+    tables = [scores(comparison, content.sources.records, content.sources.edges), *([weights] if weights else [])]
     figures = [figure for figure in content.figures if figure["comparison"] == comparison.title]
     drawn = "".join(_figure(f"c{number}-{figure['name']}", figure, directory) for figure in figures)
     body = f"<h2>{escape(heading(comparison.title))}</h2>" + "".join(html_table(table, 3) for table in tables)

@@ -6,6 +6,7 @@ that a damaged file is named once, at the beginning, and not found by the table 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,9 @@ RESULT |= dict.fromkeys(("accuracy", "perplexity", "nll_per_token"), NUMBER) | {
 RESULT |= {"windows": dict, "settings": dict}
 CONFIG = {"lr": NUMBER, "gamma": NUMBER, "rank": int, "seed": int, "peft": str, "model": str, "regularizer_form": str}
 ENVIRONMENT = {"versions": dict, "git": dict, "host": dict}
+_WORD = re.compile(
+    r"\w[\w.,:+-]{0,119}"
+)  # of methods, benchmarks and matrices: they name files and are drawn in figures
 
 
 class OtherSchema(UsageError):
@@ -73,6 +77,7 @@ def check_record(record: Any, where: str) -> None:
     _check_metrics(record["metrics"], f"{where}, metrics")
     _check_drift(record["drift"] or {}, f"{where}, drift")
     for stem, result in record["results"].items():
+        _check_word(stem, "benchmark", f"{where}, results")
         _check_result(result, f"{where}, results of {stem}")
     for stem, verdicts in record["verdicts"].items():
         _check_verdicts(verdicts, record["results"].get(stem), f"{where}, verdicts of {stem}")
@@ -98,6 +103,7 @@ def _check_training(training: Any, where: str) -> None:
     _check(config, CONFIG, f"{where}, config")
     if config:
         _require(config, ("peft", "seed", "lr"), f"{where}, config")
+        _check_word(config["peft"], "method", f"{where}, config")
 
 
 def _check_environment(facts: dict[str, Any], where: str) -> None:
@@ -133,6 +139,12 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, float) or whole
 
 
+def _check_word(text: str, what: str, where: str) -> None:
+    """Refuse a name that could leave its folder, be taken for markup or for a formula."""
+    if not _WORD.fullmatch(text):
+        raise UsageError(f"{where}: {text[:120]!r} is no name of a {what}")
+
+
 def _require(value: dict[str, Any], keys: Iterable[str], where: str) -> None:
     """Refuse an object without some entries, or with null for one."""
     missing = [key for key in keys if value.get(key) is None]
@@ -147,10 +159,13 @@ def _check_drift(drift: dict[str, Any], where: str) -> None:
     for matrix in drift.get("matrices") or []:
         _check(matrix, {"name": str, "steps": list, "layer": int, "shape": list}, f"{where}, matrices")
         _require(matrix, ("name", "steps"), f"{where}, matrices")
+        _check_word(matrix["name"], "matrix", f"{where}, matrices")
         rows += matrix["steps"]
     for row in rows:
         _check(row, dict.fromkeys(row, NUMBER) | {"step": int} if isinstance(row, dict) else {}, f"{where}, steps")
         _require(row, ("step",), f"{where}, steps")
+        if any(key.startswith("condition") and value is not None and value <= 0 for key, value in row.items()):
+            raise UsageError(f"{where}, steps: a condition number that is not above 0")
 
 
 def _check_result(result: Any, where: str) -> None:

@@ -171,18 +171,19 @@ def _groups(records: Sequence[Record]) -> tuple[Group, ...]:
 def _group(name: str, role: str, label: str, records: Sequence[Record]) -> Group:
     """Return a group with its finished runs of one learning rate: the one with the most tested runs, then most runs.
 
-    Learning rates that were tried and not chosen have one run each, and no test.
+    Learning rates that were tried and not chosen have one run each, and no test. Where several were tried and none is
+    tested yet, none is chosen, and there are no runs.
     """
     by_lr: dict[float | None, dict[int, Record]] = {}
     for record in sorted(filter(_finished, records), key=lambda one: one["name"]):
         by_lr.setdefault(record["training"]["config"].get("lr"), {}).setdefault(seed_of(record), record)
 
-    def rank(lr: float | None) -> tuple[int, int, float]:
-        runs = by_lr[lr].values()
-        return sum(bool(run["verdicts"]) for run in runs), len(runs), -(lr or 0.0)
+    def tested(lr: float | None) -> int:
+        return sum(any(not stem.startswith("base-") for stem in run["verdicts"]) for run in by_lr[lr].values())
 
-    lr = max(by_lr, key=rank, default=None)
-    runs = tuple(by_lr[lr][seed] for seed in sorted(by_lr[lr])) if by_lr else ()
+    lr = max(by_lr, key=lambda lr: (tested(lr), len(by_lr[lr]), -(lr or 0.0)), default=None)
+    chosen = bool(by_lr) and (len(by_lr) == 1 or tested(lr) > 0)
+    runs = tuple(by_lr[lr][seed] for seed in sorted(by_lr[lr])) if chosen else ()
     used = {run["name"] for run in runs}
     left_out = sorted(record["name"] for record in records if record["name"] not in used)
     return Group(name, role, label, lr, runs, tuple(left_out))

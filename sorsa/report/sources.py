@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sorsa.errors import UsageError
+from sorsa.report.edges import edge_files, read_edges
 from sorsa.report.record_form import SCHEMA, OtherSchema
 from sorsa.report.records import collect, find_record_files, find_runs, read_record
 
@@ -33,6 +34,7 @@ class Sources:
         folders: Index of a record -> its run folder, for those that were read from one: it has the answers.
         skipped: One line for each run or file that could not be read.
         notes: Further lines that a reader should see, such as that versions are mixed.
+        edges: Name of a comparison -> the methods whose learning rate was chosen at an edge of its grid, in words.
     """
 
     looked_in: list[str]
@@ -40,6 +42,7 @@ class Sources:
     folders: dict[int, Path] = dataclasses.field(default_factory=dict)
     skipped: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    edges: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def gather(run_path: Path | None, record_dirs: Sequence[Path], allow_mixed: bool = False) -> Sources:
@@ -69,6 +72,8 @@ def gather(run_path: Path | None, record_dirs: Sequence[Path], allow_mixed: bool
             _skip(sources, str(error))
         except UsageError as error:
             _skip(sources, str(error))
+        except OSError as error:  # a file that this user may not read
+            _skip(sources, f"{error.filename or path}: cannot be read ({error.strerror or error})")
         else:
             key = (record["comparison"], record["name"])
             if key in known:
@@ -79,6 +84,11 @@ def gather(run_path: Path | None, record_dirs: Sequence[Path], allow_mixed: bool
                 sources.folders[len(sources.records)] = path
             sources.records.append(record)
     _require_some(sources)
+    for path in edge_files(run_path, record_dirs):
+        try:
+            sources.edges |= read_edges(path)
+        except UsageError as error:
+            _skip(sources, str(error))
     sources.notes += _check_mixed(sources.records, foreign, allow_mixed)
     return sources
 

@@ -13,11 +13,11 @@ from sorsa.report.tables import Column, Estimate, Table
 NOT_RUN = "not run"
 TITLES = {"gsm-8k": "GSM-8K", "math": "MATH", "humaneval": "HumanEval"}
 ABOUT = (
-    "Accuracy in percent. A row is compared where a run of its configuration was trained as the paper did and tested "
-    "on the whole test set; everything else is shown and not compared. The 95% interval of a difference counts the "
-    "questions of both sides, and the seeds where there are several. The paper's answers are not public, so its score "
-    "enters as if it stood on other questions, which makes the interval wider than a paired one. Rows marked as "
-    "quoted were taken by the paper from the PiSSA paper (arXiv 2404.02948)."
+    "Accuracy in percent. A row is compared where a run of its configuration was trained and tested as the paper's "
+    "tables say, on the whole test set; everything else is shown and not compared. The 95% interval of a difference "
+    "counts the questions of both sides, and the seeds where there are several. The paper's answers are not public, so "
+    "its score enters as if it stood on other questions, which makes the interval wider than a paired one. Rows marked "
+    "as quoted were taken by the paper from the PiSSA paper (arXiv 2404.02948)."
 )
 
 
@@ -79,9 +79,11 @@ def _why_not(record: dict[str, Any], benchmark: str, row: paper.Score) -> str | 
         return f"{found}without the record of its training"
     if round(trained / 1e6) != row.million:
         return f"{found}with {trained:,} trainable parameters"
-    if config.get("max_steps"):
-        return f"{found}after {config['max_steps']} steps"
-    other = _other_settings(training, row)
+    if config.get("peft") != row.method:
+        return f"{found}with the method {config.get('peft')}"
+    if training.get("steps") != paper.STEPS:
+        return f"{found}after {training.get('steps')} steps, not {paper.STEPS}"
+    other = _other_settings(training, row) + _other_decoding(result, benchmark, row)
     return f"{found}with {', '.join(other)}" if other else None
 
 
@@ -91,6 +93,16 @@ def _other_settings(training: dict[str, Any], row: paper.Score) -> list[str]:
     ours = training["config"] | {"batch_size": training.get("global_batch")} if training.get("config") else {}
     wanted = {key: value or 0 for key, value in column.settings.items()} if column else {}  # no clipping is 0 here
     return [f"{key} {ours[key]}, not {value}" for key, value in wanted.items() if ours.get(key, value) != value]
+
+
+def _other_decoding(result: dict[str, Any], benchmark: str, row: paper.Score) -> list[str]:
+    """Return in what a test differs from the paper's Tables 4 and 6, where the row is in them."""
+    column = next((one for one in paper.evaluation() if one.run == row.run), None)
+    if column is None:
+        return []
+    wanted = {"precision": column.settings["test_precision"]}
+    wanted["max_new_tokens"] = column.settings["max_new_tokens"][benchmark]
+    return [f"{key} {result[key]}, not {value}" for key, value in wanted.items() if result.get(key, value) != value]
 
 
 def _difference(ours: Estimate, theirs: float, benchmark: str) -> Estimate:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sorsa import cli
 from sorsa.analysis import drift
@@ -87,6 +89,28 @@ def test_an_interrupted_analysis_goes_on(run: Any, monkeypatch: pytest.MonkeyPat
     assert [row["name"] for row in record["matrices"]][:5] == calls[:5]
 
 
+@pytest.mark.parametrize("text", [b"[]\n{}\n", b"\xff\n{}\n", b"x\n{}\n"])
+def test_damaged_rows_are_made_anew(run: Any, caplog: pytest.LogCaptureFixture, text: bytes) -> None:
+    path = RunFolder(run.run_path, run.name).analysis / "matrices.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text)
+    assert len(analysed(run, workers=1)["matrices"]) == 14
+    assert "matrices.jsonl line 1: not JSON" in caplog.text and "so all is made anew" in caplog.text
+
+
+def test_a_snapshot_of_a_training_that_diverged(run: Any, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(run.run_path, tmp_path / "runs"), run.name)
+    path = folder.snapshots / "step-000006.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor * float("nan") for name, tensor in tensors.items()}, path)
+    config = dataclasses.replace(run, run_path=str(folder.run_path))
+    for workers in (1, 2):
+        with pytest.raises(UsageError, match=r"step-000006\.safetensors: .* holds numbers that are not finite"):
+            drift.analyze(config, workers=workers)
+    path.unlink()
+    assert [row["step"] for row in analysed(config, workers=1)["mean"]] == [0, 3]
+
+
 def test_other_snapshots_are_analysed_anew(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     analysed(run, workers=1)
     with caplog.at_level("WARNING"):
@@ -111,6 +135,8 @@ def test_the_command_line(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*words, "--analyze"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("tiny: means over 14 matrices") and len(out.splitlines()) == 6
+    assert cli.main([*words, "--analyze", "--svd-precision", ""]) == 2
+    assert "--svd-precision '': must be one of fp64, fp32" in capsys.readouterr().err
     assert cli.main([*words, "--merge"]) == 2
     assert "--processes belongs to --analyze and --compare, not to --merge" in capsys.readouterr().err
 

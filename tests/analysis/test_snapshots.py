@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,10 +126,60 @@ def test_a_run_without_snapshots(tiny_config: Callable[..., Any]) -> None:
         read_matrices(tiny_config(), Path("nowhere"))
 
 
-def test_another_base_model(tiny_config: Callable[..., Any], tmp_path: Path) -> None:
-    import dataclasses
-    import shutil
+def test_steps_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for step in ("000000", "999999", "1000000", "x"):
+        (tmp_path / f"step-{step}.safetensors").touch()
+    assert list(snapshot_files(tmp_path)) == [0, 999_999, 1_000_000]
 
+
+@pytest.fixture(scope="module")
+def two(make_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """The settings of a SORSA run and of a LoRA run with snapshots at the steps 0 and 6."""
+    folder = tmp_path_factory.mktemp("two")
+    configs = tuple(make_config(folder, name=peft, peft=peft, snapshots=1) for peft in ("sorsa", "lora"))
+    for config in configs:
+        train(config)
+    return configs
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (0, r"step-000000\.safetensors: its tensors are not those of this run's method and rank \(no model\.layers\.0"),
+        (6, r"step-000006\.safetensors: of another run \(step 0 has no model\.layers\.0\.\S*lora_A"),
+    ],
+)
+def test_a_snapshot_of_another_run(two: tuple[Any, Any], tmp_path: Path, step: int, message: str) -> None:
+    sorsa, lora = (RunFolder(config.run_path, config.name).snapshots for config in two)
+    mixed = shutil.copytree(sorsa, tmp_path / "mixed")
+    shutil.copy(snapshot_files(lora)[step], mixed)
+    with pytest.raises(UsageError, match=message):
+        read_matrices(two[0], mixed)
+
+
+def test_settings_that_the_run_was_not_trained_with(two: tuple[Any, Any]) -> None:
+    for changes in ({"rank": 2}, {"target_modules": ["lm_head"]}, {"peft": "lora"}):
+        with pytest.raises(UsageError, match="not those of this run's method and rank"):
+            read_matrices(dataclasses.replace(two[0], **changes), RunFolder(two[0].run_path, "sorsa").snapshots)
+
+
+def test_the_first_snapshot_is_gone(two: tuple[Any, Any], tmp_path: Path) -> None:
+    rest = shutil.copytree(RunFolder(two[0].run_path, "sorsa").snapshots, tmp_path / "rest")
+    (rest / "step-000000.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"step-000000\.safetensors: missing, and the others stand on it"):
+        read_matrices(two[0], rest)
+
+
+def test_a_base_model_of_no_numbers(two: tuple[Any, Any], tmp_path: Path) -> None:
+    other = shutil.copytree(two[0].model, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    broken = {name: tensor * float("nan") if "q_proj" in name else tensor for name, tensor in tensors.items()}
+    save_file(broken, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match="q_proj is not the one that run 'sorsa' was trained on"):
+        read_matrices(dataclasses.replace(two[0], model=str(other)), RunFolder(two[0].run_path, "sorsa").snapshots)
+
+
+def test_another_base_model(tiny_config: Callable[..., Any], tmp_path: Path) -> None:
     config = tiny_config(peft="pissa", snapshots=1)
     train(config)
     other = tmp_path / "other"

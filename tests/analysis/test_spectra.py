@@ -111,3 +111,25 @@ def test_effective_rank(shape: tuple[int, int]) -> None:
     uneven[range(3), range(3)] = sigma
     assert spectra.effective_rank(uneven) == pytest.approx(np.exp(-(sigma * np.log(sigma)).sum()))
     assert spectra.effective_rank(np.zeros(shape)) is None
+
+
+@pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5])
+def test_rounding_errors_are_no_directions(size: float) -> None:
+    """An update of rank 8 added to FP32 weights: 248 more singular values are what the addition has rounded off."""
+    draw = np.random.default_rng(3)
+    W0 = draw.standard_normal((256, 256)).astype(np.float32)
+    update = draw.standard_normal((256, 8)) @ draw.standard_normal((8, 256))
+    update *= size * np.linalg.norm(W0) / np.linalg.norm(update)
+    sigma = np.linalg.svd(update, compute_uv=False)[:8]
+    share = sigma / sigma.sum()
+    change = (W0 + update).astype(np.float32).astype(float) - W0
+    rounding = np.finfo(np.float32).eps * np.linalg.norm(W0, 2)
+    expected = np.exp(-(share * np.log(share)).sum())
+    assert spectra.effective_rank(change, rounding) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_change_that_is_all_rounding_is_none() -> None:
+    W0 = np.random.default_rng(4).standard_normal((64, 64))
+    change = W0.astype(np.float32) - W0
+    assert spectra.effective_rank(change, np.finfo(np.float32).eps * np.linalg.norm(W0, 2)) is None
+    assert spectra.effective_rank(change) > 40

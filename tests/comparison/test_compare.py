@@ -240,6 +240,19 @@ def test_what_was_forgotten_and_how_far_the_weights_have_moved(bench) -> None:
     assert bench.calls() == before
 
 
+@pytest.mark.parametrize("left", ["results/perplexity.json", "analysis/drift.json"])
+def test_a_comparison_is_finished_when_all_is_measured(bench, left: str) -> None:
+    """Stopped after the last test and before the last measure; the same command begins by writing the record."""
+    Path("text.txt").write_text("some words")
+    file = bench.write("d", forgetting_file="text.txt", snapshots=1)
+    assert bench.compare(file, seeds=1)["status"] == "finished"
+    next(Path("out").glob(f"*/runs/*/{left}")).unlink()
+    bench.plan(fail_at=len(bench.calls()))
+    with pytest.raises(UsageError):
+        bench.compare(file, seeds=1)
+    assert json.loads(Path("out/comparison-d/comparison.json").read_text())["status"] == "running"
+
+
 def test_two_methods_at_a_time(bench) -> None:
     """The same runs and the same record as one after the other."""
     files = [bench.write("d_a", lr_grid=GRID), bench.write("d_b", lr=0.001), bench.write("d_c", lr=0.003)]

@@ -92,9 +92,10 @@ def test_accuracy_needs_the_same_questions_of_every_seed() -> None:
     assert accuracy([]) is None
 
 
-def test_a_perplexity_of_another_text_is_not_what_was_before(records: list[dict]) -> None:
+@pytest.mark.parametrize("other", [{"text": {"sha256": "another"}}, {"windows": {"context": 9}}, {"precision": "fp16"}])
+def test_a_perplexity_of_another_text_or_way_is_not_what_was_before(records: list[dict], other: dict) -> None:
     for record in records:
-        record["results"]["base-perplexity"]["text"] = {"sha256": "another"}
+        record["results"]["base-perplexity"] |= other
     assert comparison_table("mini", records).rows[1]["perplexity_before"] is None
 
 

@@ -51,7 +51,7 @@ def test_what_the_product_writes_is_a_record(tiny_config: Callable[..., Any], tm
     assert float(cells["perplexity_after"]) == pytest.approx(record["results"]["perplexity"]["perplexity"])
     assert float(cells["perplexity_before"]) == pytest.approx(record["results"]["base-perplexity"]["perplexity"])
     assert all(row["gsm-8k_ours"] == "not run" for row in table1([record]).rows)
-    assert {path.name for path in (report / "figures" / "single-runs").iterdir()} >= {
+    assert {path.name for path in (report / "figures" / "_single-runs").iterdir()} >= {
         "training.svg",
         "trajectories.pdf",
     }

@@ -125,6 +125,10 @@ def damage(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]]
         (damage(lambda r: r["training"]["config"].pop("seed")), "training, config: no seed"),
         (damage(lambda r: r["training"].update(seed=2**63)), "training: 'seed' must be a number, got int"),
         (damage(lambda r: r["training"].update(host={"gpus": ["A100"]})), "gpus: expected an object, got str"),
+        (damage(lambda r: r["training"]["config"].update(peft="$x$")), r"config: '\$x\$' is no name of a method"),
+        (damage(lambda r: r["results"].update({"../x": {}})), r"results: '\.\./x' is no name of a benchmark"),
+        (damage(lambda r: r["results"].update({'"><b>': {}})), r"""results: '"><b>' is no name of a benchmark"""),
+        (damage(lambda r: r["drift"]["matrices"][0].update(name="$q$")), r"'\$q\$' is no name of a matrix"),
         (damage(lambda r: r["metrics"].update(loss=[1])), "metrics: the columns differ in length"),
         (damage(lambda r: r["metrics"]["loss"].__setitem__(0, "x")), "metrics, loss: not a list of numbers"),
         (damage(lambda r: r["metrics"]["step"].__setitem__(0, 1.5)), "metrics, step: not a list of whole numbers"),
@@ -132,6 +136,7 @@ def damage(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]]
         (damage(lambda r: r["drift"]["matrices"][0].pop("name")), "drift, matrices: no name"),
         (damage(lambda r: r["drift"]["mean"].append("x")), "drift, steps: expected an object, got str"),
         (damage(lambda r: r["drift"]["mean"][0].update(dD="x")), "drift, steps: 'dD' must be a number, got str"),
+        (damage(lambda r: r["drift"]["mean"][0].update(condition_merged=0)), "a condition number that is not above 0"),
         (damage(lambda r: r["drift"].update(matrices=[1])), "drift, matrices: expected an object, got int"),
         (damage(lambda r: r["results"].update(math=3)), "results of math: expected an object, got int"),
         (damage(lambda r: r["results"]["gsm-8k"].update(accuracy="x")), "gsm-8k: 'accuracy' must be a number"),
@@ -172,13 +177,15 @@ def test_another_schema_is_told_from_damage(run: Path, tmp_path: Path) -> None:
     [
         ("record.json", "{", r"record\.json: not JSON"),
         ("metrics.jsonl", "x\n{}\n", r"metrics\.jsonl line 1: not JSON"),
+        ("metrics.jsonl", "{}\n[1]\n{}\n", r"metrics\.jsonl line 2: not JSON \(expected an object, got list\)"),
+        ("metrics.jsonl", b"\xff\xfe\n{}\n", r"metrics\.jsonl line 1: not JSON"),
         ("results/gsm-8k.json", "[]", r"gsm-8k\.json: expected a JSON object, got list"),
         ("results/gsm-8k.jsonl", '{"id": "0"}\n', r"gsm-8k\.jsonl, line 1: no 'completion'; test again"),
         ("analysis/drift.json", "{", r"drift\.json: not JSON .* analyse again"),
     ],
 )
-def test_a_damaged_run_folder_is_named(run: Path, file: str, text: str, message: str) -> None:
-    (run / file).write_text(text)
+def test_a_damaged_run_folder_is_named(run: Path, file: str, text: str | bytes, message: str) -> None:
+    (run / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=message):
         collect(run, "mini")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from sorsa import cli
 from sorsa.config_files import CHECKOUT
 from sorsa.errors import UsageError
-from sorsa.report import FILES, report
+from sorsa.report import CSV, report
 from sorsa.report.markdown import compact_claims, results_section
 from sorsa.report.sources import gather
 from sorsa.report.tables import Column, Estimate, Table, as_markdown
@@ -38,7 +39,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_everything_is_written(runs: Path, capsys: pytest.CaptureFixture, stand_ins: list[list[str]]) -> None:
     assert cli.main(["--report"]) == 0
     assert capsys.readouterr().out == "report of 9 runs, 1 skipped: report/index.html\n"
-    assert {path.name for path in Path("report").iterdir()} == FILES
+    names = {"index.html", "report.md", "report.json", "records", "figures", *(f"{name}.csv" for name in CSV)}
+    assert {path.name for path in Path("report").iterdir()} == names
     assert len(rows(Path("report/runs.csv"))) == 9 and len(rows(Path("report/table1.csv"))) == 19
     comparison = rows(Path("report/comparison.csv"))
     assert [row["group"] for row in comparison] == ["base model", "mini_lora", "mini_sorsa", "alone"]
@@ -48,9 +50,17 @@ def test_everything_is_written(runs: Path, capsys: pytest.CaptureFixture, stand_
     assert (claims[0]["difference"], claims[0]["difference_low"], claims[1]["difference"]) == ("-0.25", "-0.5", "")
     assert [len(names) for names in stand_ins] == [8, 1]  # claims are about one comparison at a time
     assert len(rows(Path("report/switches.csv"))) == 9
-    assert {path.name for path in Path("report/figures").iterdir()} == {"single-runs", "mini"}
+    assert {path.name for path in Path("report/figures").iterdir()} == {"_single-runs", "mini"}
     facts = json.loads(Path("report/report.json").read_text())
     assert facts["looked_in"] == ["runs"] and "damaged/record.json: not JSON" in facts["skipped"][0]
+
+
+def test_a_comparison_called_as_single_runs_are_keeps_its_own_figures(runs: Path) -> None:
+    Path("runs/comparison-mini").rename("runs/comparison-single-runs")
+    report(runs, [], Path("report"))
+    assert {path.name for path in Path("report/figures").iterdir()} == {"_single-runs", "single-runs"}
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    assert page.count('id="table-scores-comparison-single-runs"') == 1
 
 
 def test_markdown_has_the_same_parts(runs: Path) -> None:
@@ -141,14 +151,21 @@ def test_flags_of_the_report_belong_to_it(runs: Path, capsys: pytest.CaptureFixt
 def test_an_earlier_report_is_replaced_and_nothing_else(runs: Path, capsys: pytest.CaptureFixture) -> None:
     Path("report").mkdir()
     assert cli.main(["--report"]) == 0  # an empty folder may be replaced
-    stale = Path("report/records/gone.json")
-    stale.write_text("{}")
+    stale = Path("report/records/alone.json")
+    assert stale.is_file()
+    shutil.rmtree(runs / "alone")
     assert cli.main(["--report"]) == 0
     assert not stale.exists()
-    Path("report/notes.txt").write_text("mine")
+    for name in ("notes.txt", "records/another.json", "figures/mine/plot.png"):
+        Path("report", name).parent.mkdir(exist_ok=True)
+        Path("report", name).write_text("mine")
+        assert cli.main(["--report"]) == 2
+        assert f"--output report holds '{name}'" in capsys.readouterr().err
+        assert Path("report", name).read_text() == "mine"
+        Path("report", name).unlink()
+    assert cli.main(["--report"]) == 0
+    Path("report/report.json").write_text('{"made_by": "run.py --report"}')  # without the list of its files
     assert cli.main(["--report"]) == 2
-    assert "--output report holds 'notes.txt'" in capsys.readouterr().err
-    assert Path("report/notes.txt").read_text() == "mine"
 
 
 def test_a_failure_leaves_the_earlier_report(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +189,9 @@ def test_readme_says_what_the_committed_records_say() -> None:
 
 
 def test_the_section_on_results(runs: Path) -> None:
-    text = results_section(gather(runs, []).records)
+    text = results_section(gather(runs, []).records, {"mini": ["mini_lora (0.004, the largest of 0.002, 0.004)"]})
+    about = text.split("\n")[0]
+    assert about.endswith("a better one may lie beyond: mini_lora (0.004, the largest of 0.002, 0.004).")
     assert text.startswith("**Comparison “mini”.** Mean ± standard deviation over seeds")
     assert "**Single runs.**" in text and "| 0.004 | 3 | 1,234 | 0.500 ± 0.000 |" in text
     claims = text.split("**What the paper claims.**")[1].splitlines()[2:]
@@ -184,7 +203,7 @@ def test_the_section_on_results(runs: Path) -> None:
         "| loss | single runs | mini\\_lora -0.25 (-0.5 to -0.125) | – |",
         "| perplexity | single runs | – | mini\\_lora |",
     ]
-    assert results_section([]) == ""
+    assert results_section([], {}) == ""
 
 
 def test_claims_of_one_measure_stand_in_one_row() -> None:

@@ -38,6 +38,22 @@ def test_damaged_ones_are_skipped_and_said(tmp_path: Path, caplog: pytest.LogCap
     assert [record.getMessage() for record in caplog.records] == [f"skipped: {line}" for line in sources.skipped]
 
 
+def test_a_file_that_may_not_be_read_is_skipped_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("good", "locked"):
+        made.write_run(tmp_path, name)
+    read = Path.read_text
+
+    def refuse(path: Path, *arguments: str, **options: str) -> str:  # root may read everything
+        if path.parts[-2:] == ("locked", "metrics.jsonl"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    sources = gather(tmp_path, [])
+    assert [record["name"] for record in sources.records] == ["good"]
+    assert sources.skipped == [f"{tmp_path / 'locked' / 'metrics.jsonl'}: cannot be read (Permission denied)"]
+
+
 def test_a_run_counts_once(tmp_path: Path) -> None:
     run = made.write_run(tmp_path / "runs", "a")
     write_records([collect(run, None)], tmp_path / "kept")

@@ -20,7 +20,7 @@ CONFIG = {
     **{"mix_precision": ["bf16", "tf32"], "epochs": 1.0, "length": 512, "wd": 0.0, "warmup": 0.03, "grad_clip": 1.0},
     **{"lr": 3e-5, "rank": 128, "gamma": 4e-4, "batch_size": 2, "max_steps": None, "peft": "sorsa", "seed": 42},
 }
-FACTS: dict[str, Any] = {"config": CONFIG, "trainable_parameters": 319_844_352, "global_batch": 128}
+FACTS: dict[str, Any] = {"config": CONFIG, "trainable_parameters": 319_844_352, "global_batch": 128, "steps": 781}
 
 
 def row_of(records: list[dict[str, Any]], run: str = "llama2_sorsa_r128") -> dict[str, Any]:
@@ -76,7 +76,13 @@ def test_seeds_count_together(tmp_path: Path) -> None:
         (10, 20, {}, "50.00 on 20 of 1319 questions"),
         (700, 1319, {"status": "interrupted"}, "53.07 without the record of its training"),
         (700, 1319, {"trainable_parameters": 315_840}, "53.07 with 315,840 trainable parameters"),
-        (700, 1319, {"config": CONFIG | {"max_steps": 10}}, "53.07 after 10 steps"),
+        (700, 1319, {"steps": 10}, "53.07 after 10 steps, not 781"),
+        (
+            700,
+            1319,
+            {"config": CONFIG | {"peft": "pissa"}},
+            "53.07 with the method pissa",
+        ),  # as in the release's script
         (700, 1319, {"config": CONFIG | {"lr": 1e-3}}, "53.07 with lr 0.001, not 3e-05"),
         (700, 1319, {"global_batch": 64}, "53.07 with batch_size 64, not 128"),
     ],
@@ -86,6 +92,14 @@ def test_another_run_is_shown_and_not_compared(
 ) -> None:
     row = row_of([record(tmp_path, "llama2_sorsa_r128", right, total, **facts)])
     assert (row["gsm-8k_ours"], row["gsm-8k_difference"]) == (words, None)
+
+
+def test_another_decoding_is_shown_and_not_compared(tmp_path: Path) -> None:
+    one = record(tmp_path, "llama2_sorsa_r128", 700, 1319)
+    one["results"]["gsm-8k"] |= {"precision": "fp32", "max_new_tokens": 64}
+    assert row_of([one])["gsm-8k_ours"] == "53.07 with precision fp32, not bf16, max_new_tokens 64, not 1024"
+    one["results"]["gsm-8k"] |= {"precision": "bf16", "max_new_tokens": 1024}
+    assert isinstance(row_of([one])["gsm-8k_ours"], Estimate)
 
 
 def test_a_whole_run_is_taken_before_a_part(tmp_path: Path) -> None:
@@ -99,6 +113,6 @@ def test_the_configurations_themselves_are_the_papers(tmp_path: Path) -> None:
     for row in paper.scores():
         config = load_config(row.run, "train", {})
         facts = {"config": config.settings(), "trainable_parameters": row.million * 10**6}
-        facts["global_batch"] = config.batch_size * config.accum_steps
+        facts |= {"global_batch": config.batch_size * config.accum_steps, "steps": paper.STEPS}
         found = row_of([record(tmp_path, row.run, 1000, 1319, **facts)], row.run)
         assert isinstance(found["gsm-8k_ours"], Estimate), (row.run, found["gsm-8k_ours"])

@@ -136,4 +136,4 @@ def _verdicts(accuracy: float, questions: int, noise: np.random.Generator) -> di
 
 def _perplexity(nats: float) -> dict[str, Any]:
     how = {"text": {"sha256": "0" * 64}, "windows": {"context": 256}, "start_token": True, "precision": "fp32"}
-    return {"dataset": "perplexity", "perplexity": math.exp(nats), "nll_per_token": nats, **how}
+    return {"dataset": "perplexity", "perplexity": math.exp(min(nats, 700)), "nll_per_token": nats, **how}

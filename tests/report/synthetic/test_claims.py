@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sorsa.report.claims import claims, grid_edges
+from sorsa.report.claims import claims
 
 MakeRecord = Callable[..., dict[str, Any]]
 SEEDS = (42, 43, 44, 45)
@@ -174,14 +174,12 @@ def test_models_are_not_mixed(pair: Callable[..., list[dict[str, Any]]], make_re
     assert row["holds"] == "no"
 
 
-def test_grid_edges() -> None:
-    def method(name: str, lr: float | None, *grid: float) -> dict[str, Any]:
-        return {"config": name, "lr": lr, "grid": [{"lr": one} for one in grid]}
+def test_a_perplexity_beyond_all_numbers(pair: Callable[..., list[dict[str, Any]]]) -> None:
+    (row,) = said(pair(nats=(900.0, 1.5)), "forgets less")
+    assert row["holds"] == "no" and "Perplexity is more than 1e300 times the other's." in row["text"]
 
-    methods = [method("low", 0.001, 0.001, 0.002, 0.004), method("high", 0.004, 0.001, 0.002, 0.004)]
-    methods += [method("inside", 0.002, 0.001, 0.002, 0.004), method("none", 0.1), method("not yet", None, 0.1, 0.2)]
-    assert grid_edges({"methods": [*methods, method("alone", 0.1, 0.1)]}) == [
-        "low: learning rate 0.001, the smallest of its grid (0.001, 0.002, 0.004)",
-        "high: learning rate 0.004, the largest of its grid (0.001, 0.002, 0.004)",
-        "alone: learning rate 0.1, the only one of its grid (0.1)",
-    ]
+
+def test_a_ratio_beyond_all_numbers(pair: Callable[..., list[dict[str, Any]]]) -> None:
+    (row,) = said(pair("sorsa_noreg", kappa=(1e308, 1e-308)), "the regularizer (mean of norms)", "SORSA, γ = 0")
+    assert row["holds"] == "no" and "a factor of more than 1e300 (95% more than 1e300 to" in row["text"]
+    assert "%" not in row["text"].split("more than 1e300)")[1].split(";")[0]

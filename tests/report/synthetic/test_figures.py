@@ -163,6 +163,26 @@ def test_names_of_points_in_a_row_lead_to_their_own() -> None:
             assert [*points][gaps.index(min(gaps))] == text.get_text()
 
 
+def test_values_that_cannot_be_drawn_are_left_out(make_record: MakeRecord, tmp_path: Path, svg_only: None) -> None:
+    """A clock that ran backwards, a perplexity beyond all numbers, a GPU without a name."""
+    records = [make_record("sorsa", 0), make_record("lora", 0, nats=800.0)]
+    records[1]["training"] |= {"seconds": -5.0, "host": {"gpus": [{"name": None}]}}
+    drawn = {figure["name"]: figure for figure in draw_all(records, tmp_path)}
+    assert [*drawn] == NAMES
+    for name in ("time-gsm-8k", "forgetting-gsm-8k"):
+        text = (tmp_path / drawn[name]["svg"]).read_text(encoding="utf-8")
+        assert ">SORSA<" in text and ">LoRA<" not in text
+    assert "on a GPU, an unknown machine and on a processor" in drawn["time-gsm-8k"]["caption"]
+
+
+def test_the_mean_that_names_avoid_is_over_all_matrices(
+    make_record: MakeRecord, recwarn: pytest.WarningsRecorder
+) -> None:
+    (one,) = record_sets([make_record("sorsa", 0, kinds=1)])
+    assert trajectories(one) is not None
+    assert not [str(warning.message) for warning in recwarn]
+
+
 def test_a_method_that_hardly_moves_does_not_squeeze_the_others(make_record: MakeRecord) -> None:
     records = [make_record("full", 0, drift=0.5), make_record("adalora", 0, drift=1e-6), make_record("sorsa", 0)]
     (one,) = record_sets(records)

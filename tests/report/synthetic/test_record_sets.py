@@ -56,6 +56,16 @@ def test_only_finished_runs_of_the_chosen_rate(make_record: MakeRecord) -> None:
     assert group.left_out == one.left_out and len(group.left_out) == 4 and "zzz" in group.left_out
 
 
+def test_a_method_whose_rate_is_not_chosen_yet_is_left_out(make_record: MakeRecord) -> None:
+    """While a comparison is at work the rates of a grid are trained and none is tested: any curve would be a guess."""
+    tried = [make_record("lora", 0, settings={"lr": lr}, verdicts={}) for lr in (0.002, 0.004)]
+    tried[0]["verdicts"] = {"base-gsm-8k": {"questions": "q", "correct": "0"}}
+    (one,) = record_sets([make_record("sorsa", 0), *tried])
+    assert [group.role for group in one.groups] == ["sorsa"] and len(one.left_out) == 2
+    (one,) = record_sets(tried[:1])  # the only rate: there is no choice
+    assert [group.lr for group in one.groups] == [0.002]
+
+
 def test_a_base_model_alone_is_no_method(make_record: MakeRecord) -> None:
     assert record_sets([make_record("sorsa", 0) | {"training": {}}]) == []
 
