@@ -8,7 +8,7 @@ from typing import Any
 
 from sorsa.report.content import Content, claims_table, drift, heading, scores
 from sorsa.report.groups import by_comparison, comparison_table, is_tested
-from sorsa.report.tables import Column, Table, as_markdown, cell_text
+from sorsa.report.tables import Column, Table, as_markdown, cell_text, escaped
 
 # What README.md has no room for, of a comparison; the report has it.
 _LESS = ("comparison", "set", "tokens", "orthonormality_U", "orthonormality_V", "effective_rank", "left_out")
@@ -25,9 +25,9 @@ def as_report(content: Content, made: str) -> str:
     """
     sources = content.sources
     parts = ["# SORSA: report", f"{len(sources.records)} runs from {', '.join(sources.looked_in)}; made {made}."]
-    parts += [f"> {note}" for note in sources.notes]
+    parts += [f"> {escaped(note)}" for note in sources.notes]
     if sources.skipped:
-        parts.append("Skipped:\n\n" + "\n".join(f"- `{line}`" for line in sources.skipped))
+        parts.append("Skipped:\n\n" + "\n".join(f"- {escaped(line)}" for line in sources.skipped))
     parts += _section(content.shown_claims(), 2)
     for comparison in content.comparisons:
         parts.append(f"## {heading(comparison.title)}")
@@ -36,7 +36,9 @@ def as_report(content: Content, made: str) -> str:
         parts += _section(weights, 3) if weights else []
         for figure in content.figures:
             if figure["comparison"] == comparison.title:
-                parts.append(f"![{figure['title']}]({figure['folder']}/{figure['png']})\n\n{figure['caption']}")
+                parts.append(
+                    f"![{figure['title']}]({figure['folder']}/{figure['png']})\n\n{escaped(figure['caption'])}"
+                )
     for table in (content.table1, content.runs, *content.differences):
         parts += _section(table, 2)
     return "\n\n".join(parts) + "\n"

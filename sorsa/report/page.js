@@ -51,7 +51,9 @@
 
   function makeFilterable(table) {
     const rows = [...table.tBodies[0].rows];
-    const input = make("input", { type: "search", placeholder: "words in a row" });
+    // every table has such a field: read aloud, each has a name of its own
+    const name = `Filter ${table.caption.textContent}`;
+    const input = make("input", { type: "search", placeholder: "words in a row", ariaLabel: name });
     const count = make("span", { role: "status", textContent: `${rows.length} rows` });
     input.addEventListener("input", () => {
       for (const row of rows) row.hidden = !matches(row.textContent, input.value);
@@ -216,7 +218,10 @@
       const box = make("div", { className: right ? "answer right" : "answer" });
       const [text, read, cut] = test.answers?.[n] ?? [];
       box.append(make("h4", {}, `${side}: ${test.run} `, mark, read === undefined ? "" : ` (read: ${read ?? "nothing"})`));
-      if (text !== undefined) box.append(make("pre", { textContent: text.trim() + (cut ? " … [cut]" : ""), tabIndex: 0 }));
+      if (text !== undefined) {
+        const name = { role: "region", ariaLabel: `Answer ${side} to question ${n + 1}`, tabIndex: 0 }; // it scrolls
+        box.append(make("pre", { textContent: text.trim() + (cut ? " … [cut]" : ""), ...name }));
+      }
       return box;
     }
   }

@@ -118,7 +118,8 @@ def _comparison(number: int, comparison: Table, content: Content, directory: Pat
     tables = [scores(comparison, content.sources.records, content.sources.edges), *([weights] if weights else [])]
     figures = [figure for figure in content.figures if figure["comparison"] == comparison.title]
     drawn = "".join(_figure(f"c{number}-{figure['name']}", figure, directory) for figure in figures)
-    body = f"<h2>{escape(heading(comparison.title))}</h2>" + "".join(html_table(table, 3) for table in tables)
+    title = heading(comparison.title)
+    body = f"<h2>{escape(title)}</h2>" + "".join(html_table(table, 3, title) for table in tables)
     return body + (f'<div class="figures">{drawn}</div>' if drawn else "")
 
 
@@ -135,23 +136,24 @@ def _figure(name: str, figure: dict[str, Any], directory: Path) -> str:
     )
 
 
-def html_table(table: Table, level: int) -> str:
+def html_table(table: Table, level: int, section: str = "") -> str:
     """Return heading, explanation and table; what is wider than the page scrolls in a box of its own.
 
     Args:
         table: The table.
         level: Of its heading.
+        section: Title of the section, where others have such a table too: read aloud, each has a name of its own.
     """
-    name = escape(table.name)
+    name, caption = escape(table.name), escape(f"{table.title}, {section}" if section else table.title)
     about = f'<p class="about" id="about-{name}">{escape(table.about)}</p>' if table.about else ""
-    head = f'<h{level} id="title-{name}">{escape(table.title)}</h{level}>{about}'
+    head = f"<h{level}>{escape(table.title)}</h{level}>{about}"
     if not table.rows:
         return f'<div class="part">{head}<p class="nothing">Nothing to show.</p></div>'
     rows = "".join(f"<tr>{_row(table, row)}</tr>" for row in table.rows)
     described = f' aria-describedby="about-{name}"' if table.about else ""
     return (
-        f'<div class="part">{head}<div class="scroll" role="region" aria-labelledby="title-{name}" tabindex="0">'
-        f'<table id="table-{name}"{described}><caption class="unseen">{escape(table.title)}</caption>'
+        f'<div class="part">{head}<div class="scroll" role="region" aria-labelledby="caption-{name}" tabindex="0">'
+        f'<table id="table-{name}"{described}><caption class="unseen" id="caption-{name}">{caption}</caption>'
         f"<thead>{_head(table.columns)}</thead><tbody>{rows}</tbody></table></div></div>"
     )
 

@@ -89,7 +89,7 @@ def collect(path: Path, comparison: str | None) -> dict[str, Any]:
         rows = file.with_suffix(".jsonl")
         if "graded" in record["results"][file.stem] and rows.is_file():
             record["verdicts"][file.stem] = _verdicts(rows, record["results"][file.stem]["graded"])
-    record = finite(record)
+    record = writable(record)
     check_record(record, str(path))
     return record
 
@@ -135,12 +135,18 @@ def _verdicts(path: Path, graded: int) -> dict[str, str]:
     return {"questions": hashlib.sha256(ids).hexdigest(), "correct": correct}
 
 
-def finite(value: Any) -> Any:
-    """Return a JSON value with null for every number that is none (a diverged loss): JSON has no NaN."""
+def writable(value: Any) -> Any:
+    """Return a JSON value that every file can hold.
+
+    A number that is none (a diverged loss) becomes null, which JSON has; half a surrogate pair in a text becomes the
+    escape that it was written as, which UTF-8 has.
+    """
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {writable(key): writable(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [finite(one) for one in value]
+        return [writable(one) for one in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -183,7 +189,7 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON ({error})") from error
-    record = finite(record)
+    record = writable(record)
     check_record(record, str(path))
     return record
 

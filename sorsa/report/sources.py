@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sorsa.errors import UsageError
 from sorsa.report.edges import edge_files, read_edges
 from sorsa.report.record_form import SCHEMA, OtherSchema
-from sorsa.report.records import collect, find_record_files, find_runs, read_record
+from sorsa.report.records import collect, find_record_files, find_runs, read_record, writable
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def gather(run_path: Path | None, record_dirs: Sequence[Path], allow_mixed: bool
     for flag, path in asked:
         if not path.is_dir():
             raise UsageError(f"{flag} {path}: no such folder; name one with {_WHAT[flag]}")
-    sources = Sources([str(path) for _, path in asked])
+    sources = Sources([writable(str(path)) for _, path in asked])
     foreign: list[OtherSchema] = []
     known: dict[tuple[str | None, str], str] = {}
     for path, comparison in tqdm(_found(run_path, record_dirs), desc="records", unit="run"):
@@ -99,7 +99,9 @@ def _found(run_path: Path | None, record_dirs: Sequence[Path]) -> list[tuple[Pat
     return runs + [(path, None) for directory in record_dirs for path in find_record_files(directory)]
 
 
-def _skip(sources: Sources, line: str) -> None:
+def _skip(sources: Sources, text: str) -> None:
+    """Note what is left out, on one line: names of folders may hold anything."""
+    line = " ".join(writable(text).split())
     sources.skipped.append(line)
     logger.warning("skipped: %s", line)
 

@@ -175,15 +175,15 @@ def as_markdown(table: Table) -> str:
     """Return a table in Markdown, numbers to the right."""
     lines = [[_heading(column) for column in table.columns]]
     lines.append(["---" if column.unit == "text" else "---:" for column in table.columns])
-    lines += [[_escaped(cell_text(row.get(one.key), one)) for one in table.columns] for row in table.rows]
+    lines += [[escaped(cell_text(row.get(one.key), one)) for one in table.columns] for row in table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _heading(column: Column) -> str:
-    return _escaped(f"{column.span}, {column.title}" if column.span else column.title)
+    return escaped(f"{column.span}, {column.title}" if column.span else column.title)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that Markdown shows as it is: names hold underscores, sentences may hold anything."""
     text = " ".join(text.split())
     for letter in "\\`*_{}[]<>|#":

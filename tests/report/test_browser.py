@@ -100,7 +100,7 @@ class Page:
     def choose(self, name: str, text: str) -> None:
         """Choose an option of a select element by a part of its text."""
         options = self.chromium.find_elements("css selector", f"#answers-{name} option")
-        next(one for one in options if text in one.text).click()
+        next(one for one in options if text in one.get_attribute("textContent")).click()
 
 
 @pytest.fixture
@@ -192,6 +192,12 @@ def test_tables_filter(page: Page) -> None:
     assert "1 of 18 rows" in page[tools].text
     page[f"{tools} input"].send_keys(Keys.CONTROL, "a", Keys.DELETE)
     assert len(page.texts(rows)) == 18
+
+
+def test_whatever_takes_the_keyboard_has_a_name_of_its_own(page: Page) -> None:
+    found = page.chromium.find_elements("css selector", "input, select, [tabindex='0'], .pager button")
+    names = [one.accessible_name for one in found]
+    assert len(names) > 30 and all(names) and len(set(names)) == len(names)
 
 
 def test_answers_stand_side_by_side(page: Page) -> None:

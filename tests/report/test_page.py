@@ -114,7 +114,7 @@ def test_cells() -> None:
     columns = (Column("run", "run"), Column("x", "x <1>", "percent", ("interval",), "both"), Column("holds", "holds"))
     rows = ({"run": "a_b<c>", "x": Estimate(0.5, (0.25, 0.75)), "holds": "not shown"}, {"run": "b", "x": "none & nil"})
     html = html_table(Table("t", "T & t", "", columns, rows), 2)
-    assert '<h2 id="title-t">T &amp; t</h2>' in html
+    assert '<h2>T &amp; t</h2>' in html
     assert '<th scope="row" class="text">a_<wbr>b&lt;c&gt;</th>' in html
     assert '<td class="number" data-sort="0.5">50.0 <span class="interval">(25.0 to 75.0)</span></td>' in html
     assert '<td class="words">none &amp; nil</td>' in html

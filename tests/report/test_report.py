@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import runpy
 import shutil
 from collections.abc import Callable
@@ -166,6 +167,21 @@ def test_an_earlier_report_is_replaced_and_nothing_else(runs: Path, capsys: pyte
     assert cli.main(["--report"]) == 0
     Path("report/report.json").write_text('{"made_by": "run.py --report"}')  # without the list of its files
     assert cli.main(["--report"]) == 2
+
+
+def test_texts_that_are_no_utf_8_and_names_of_anything(runs: Path) -> None:
+    """Half a surrogate pair in a record, as JSON can say it; folders with bytes, a line break and markup as names."""
+    record = json.loads((runs / "alone" / "record.json").read_text())
+    record["config"]["model"] = "base \ud800"
+    made.write_json(runs / "alone" / "record.json", record)
+    for name in (b"b\xff", b"two\n<b>lines`"):
+        shutil.copytree(runs / "alone", os.fsdecode(os.fsencode(runs) + b"/" + name))
+    report(runs, [], Path("report"))
+    text = Path("report/report.md").read_text(encoding="utf-8")
+    assert "base \\\\ud800" in text  # the escape, escaped for Markdown
+    assert r"b\\udcff" in text and r"/two &lt;b&gt;lines\`: name" in text
+    assert "two <b>lines" not in Path("report/index.html").read_text(encoding="utf-8")
+    assert cli.main(["--report", "--records", "report", "--output", "again"]) == 0
 
 
 def test_a_failure_leaves_the_earlier_report(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
