@@ -20,8 +20,7 @@ from pathlib import Path
 import yaml
 
 from sorsa.files import write_whole
-from sorsa.run_folder import RunFolder
-from sorsa.training.callbacks import read_metrics
+from sorsa.run_folder import RunFolder, read_metrics
 
 RUN = str(Path(__file__).resolve().parent.parent / "run.py")
 METHODS = ("sorsa", "lora", "pissa")
@@ -44,8 +43,16 @@ def write_rows(source: Path, target: Path) -> None:
 def settings(args: argparse.Namespace, method: str, lr: float) -> dict[str, object]:
     """Return the settings of one method."""
     common = {"model": str(args.model), "local": True, "train_dataset": str(args.output / "rows.jsonl")}
-    common |= {"peft": method, "rank": 16, "lr": lr, "seed": 0, "batch_size": 8, "accum_steps": 1, "length": 384}
-    common |= {"mix_precision": ["bf16"], "workers": 1, "max_steps": args.steps, "snapshots": 4}
+    common |= {
+        "peft": method,
+        "rank": 16,
+        "lr": lr,
+        "seed": 0,
+        "batch_size": args.batch_size,
+        "accum_steps": 1,
+        "length": 384,
+    }
+    common |= {"mix_precision": ["bf16"], "workers": 1, "max_steps": args.steps, "snapshots": 2}
     common |= {"test_dataset": "gsm-8k", "test_file": str(args.test), "limit": args.questions, "max_new_tokens": 200}
     common |= {"valid_batch_size": 16, "forgetting_file": str(args.text), "run_path": str(args.output)}
     return common | ({"gamma": float(f"{GAMMA * lr:.4g}")} if method == "sorsa" else {})
@@ -76,7 +83,14 @@ def main() -> None:
     for name in ("model", "train", "test", "text"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("runs/smollm2"))
-    for name, number in (("steps", 120), ("pilot-steps", 40), ("seeds", 3), ("questions", 200), ("processes", 1)):
+    for name, number in (
+        ("steps", 100),
+        ("batch-size", 8),
+        ("pilot-steps", 10),
+        ("seeds", 3),
+        ("questions", 100),
+        ("processes", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=number)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,20 @@
 """Writes the results section of README.md from the committed records in results/*/, between its two marks.
 
 PYTHONPATH=. python scripts/update_readme.py
+
+Of the same records it draws the figures in results/*/figures/.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from sorsa.errors import UsageError
 from sorsa.files import write_whole
+from sorsa.report.figures import draw_all
 from sorsa.report.markdown import results_section
 from sorsa.report.sources import gather
 
@@ -35,6 +40,17 @@ def section(results: Path) -> str:
     return f"{text}\n" if text else ""
 
 
+def draw(results: Path) -> None:
+    """Draw the figures of each folder of records, as SVG, in place of the earlier ones."""
+    for folder in sorted({path.parent.parent for path in results.glob("*/records/*.json")}):
+        with tempfile.TemporaryDirectory() as drawn:
+            draw_all(gather(None, [folder]).records, Path(drawn))
+            shutil.rmtree(folder / "figures", ignore_errors=True)
+            (folder / "figures").mkdir()
+            for file in Path(drawn).glob("*.svg"):
+                shutil.copy(file, folder / "figures")
+
+
 def updated(readme: str, text: str) -> str:
     """Return README.md with another text between its marks.
 
@@ -57,6 +73,7 @@ def main(root: Path) -> int:
     readme = root / "README.md"
     try:
         write_whole(readme, updated(readme.read_text(encoding="utf-8"), section(root / "results")))
+        draw(root / "results")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
