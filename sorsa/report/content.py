@@ -168,7 +168,8 @@ def drift(comparison: Table) -> Table | None:
         "How far the weights moved (section 6.1): means over the adapted matrices at the last analysed step, of "
         "condition numbers geometric ones, ± standard deviation over seeds. ΔΣ is the mean change of the singular "
         "values, ΔD that of the singular vectors' directions; the condition numbers are those of the principal part Wp "
-        "and of the merged matrix. A matrix whose value is infinite in one of the runs is left out."
+        "and of the merged matrix. A matrix whose value is infinite in one of the runs is left out; where most are, "
+        "there is no mean."
     )
     shown = ("group", "set", "method", "lr", "seeds", "left_out", *DRIFT)
     without = [column.key for column in comparison.columns if column.key not in shown]

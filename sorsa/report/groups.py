@@ -154,7 +154,8 @@ def _group_row(
 def _drift_cells(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the cells about the weights: means over the matrices at the last step, geometric of condition numbers.
 
-    A matrix with a value that is not finite in one of the runs is left out of all of them, and said.
+    A matrix with a value that is not finite in one of the runs is left out of all of them, and said; where those are
+    the most, the mean of the others would stand for what they are not, and the cell says so instead.
     """
     cells: dict[str, Any] = {}
     left_out = []
@@ -163,6 +164,9 @@ def _drift_cells(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         geometric = key.startswith("condition")
         if not names or not all(drift_series(run, key) for run in runs) or (geometric and (values <= 0).any()):
             continue  # not of every seed, or no condition numbers at all
+        if without > len(names):
+            cells[key] = f"none in {without} of {len(names) + without}"
+            continue
         mean = statistics.geometric_mean if geometric else statistics.fmean
         cells[key] = _estimate([mean(map(float, run[:, -1])) for run in values])
         if without:

@@ -11,7 +11,7 @@ from sorsa.report.groups import by_comparison, comparison_table, is_tested
 from sorsa.report.tables import Column, Table, as_markdown, cell_text, escaped
 
 # What README.md has no room for, of a comparison; the report has it.
-_LESS = ("comparison", "set", "tokens", "orthonormality_U", "orthonormality_V", "effective_rank", "left_out")
+_LESS = ("comparison", "set", "tokens", "orthonormality_U", "orthonormality_V", "effective_rank")
 _HOLDS = {"yes": "holds against", "no": "does not hold against", "not shown": "not shown against"}
 _HOLDS |= {"not measured": "not measured against"}
 

@@ -79,6 +79,17 @@ def test_condition_numbers_are_averaged_geometrically_and_infinite_ones_are_left
     assert comparison_table("mini", records).rows[1]["left_out"] is None
 
 
+def test_no_mean_where_most_condition_numbers_are_infinite(records: list[dict]) -> None:
+    """As of AdaLoRA, which cuts triplets: the mean of the one matrix that kept all would look like the best of all."""
+    for record in of_group(records, "mini_sorsa"):
+        (one,) = record["drift"]["matrices"]
+        steps = [row | {"condition_principal": None} for row in one["steps"]]
+        record["drift"]["matrices"] += [one | {"name": name, "steps": steps} for name in ("k", "v")]
+    row = comparison_table("mini", records).rows[2]
+    assert (row["condition_principal"], row["left_out"]) == ("none in 2 of 3", None)
+    assert row["condition_merged"].value == pytest.approx(0.42)
+
+
 def test_accuracy_of_one_seed_is_wilsons() -> None:
     one = accuracy([{"questions": "q", "correct": "0111"}])
     assert (one.value, one.interval, one.sd) == (0.75, wilson_interval(3, 4), None)
