@@ -83,15 +83,8 @@ class RunFolder:
 
     def _training_files(self) -> list[Path]:
         """Return everything that training, merging, exporting and analysing write."""
-        directories = [
-            self.checkpoints,
-            self.start,
-            self.snapshots,
-            self.adapter,
-            self.merged,
-            self.lora,
-            self.analysis,
-        ]
+        directories = [self.checkpoints, self.start, self.snapshots, self.adapter, self.merged, self.lora]
+        directories.append(self.analysis)
         return [self.config, self.record, self.metrics, *directories]
 
     def result(self, dataset: str) -> Path:

@@ -49,7 +49,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def analyze(config: RunConfig, precision: str = "fp64", workers: int | None = None) -> None:
-    """Write a run's `analysis/drift.json` and print its last line per measure.
+    """Write a run's `analysis/drift.json` and print the means over the matrices, a line per step.
 
     Args:
         config: The settings the run was trained with.

@@ -167,9 +167,4 @@ def start_weight(module: nn.Module) -> Tensor:
     """
     if isinstance(module, nn.Linear):
         return module.weight.detach()
-    weight = module.get_base_layer().weight.detach()
-    return (
-        weight
-        if not hasattr(module, "get_delta_weight")
-        else weight + module.get_delta_weight(module.active_adapters[0])
-    )
+    return module.get_base_layer().weight.detach() + module.get_delta_weight(module.active_adapters[0])
