@@ -4,7 +4,8 @@
 
 First a pilot: each method takes a few steps with each learning rate of one grid, and keeps the one with the lowest loss
 of the last quarter. No row is read twice, so that the loss of a step is that of unseen rows. Then `--compare` runs all
-seeds. Everything lies under --output and goes on where it was stopped. The text shows what was forgotten.
+seeds. --processes trials or seeds run side by side (set OMP_NUM_THREADS to its share of the cores). Everything lies
+under --output and goes on where it was stopped. The text shows what was forgotten.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -24,7 +26,7 @@ from sorsa.run_folder import RunFolder, read_metrics
 
 RUN = str(Path(__file__).resolve().parent.parent / "run.py")
 METHODS = ("sorsa", "lora", "pissa")
-LR_GRID = (2e-4, 5e-4, 1e-3)
+LR_GRID = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
 GAMMA = 0.2083 * 64  # gamma / lr: the regularizer's weight in the paper's runs, 0.208
 _CALCULATOR = re.compile(r"<<[^>]*>>")  # GSM-8K's notes for a calculator inside its solutions
 
@@ -58,23 +60,17 @@ def settings(args: argparse.Namespace, method: str, lr: float) -> dict[str, obje
     return common | ({"gamma": float(f"{GAMMA * lr:.4g}")} if method == "sorsa" else {})
 
 
-def pilot(args: argparse.Namespace, method: str) -> float:
-    """Return the learning rate with the lowest loss of the last quarter of the pilot's steps."""
-    losses = {}
-    for lr in LR_GRID:
-        name, folder = f"{method}-lr{lr:g}", args.output / "pilot"
-        run = RunFolder(folder, name)
-        if run.read_record().get("status") != "finished":
-            changes = {"max_steps": args.pilot_steps, "snapshots": 0, "run_path": str(folder)}
-            path = args.output / "pilot-configs" / f"{name}.yaml"
-            write_whole(path, yaml.safe_dump(settings(args, method, lr) | changes))
-            subprocess.run(
-                [sys.executable, RUN, "--name", name, "--config-dir", str(path.parent), "--train"], check=True
-            )
-        rows = read_metrics(run.metrics)
-        losses[lr] = statistics.fmean(row["loss"] for row in rows[-len(rows) // 4 :])
-    print(f"{method}: loss by learning rate {losses}", flush=True)
-    return min(losses, key=losses.__getitem__)
+def pilot(args: argparse.Namespace, method: str, lr: float) -> float:
+    """Return the mean loss of the last quarter of the pilot's steps."""
+    name, folder = f"{method}-lr{lr:g}", args.output / "pilot"
+    run = RunFolder(folder, name)
+    if run.read_record().get("status") != "finished":
+        changes = {"max_steps": args.pilot_steps, "snapshots": 0, "run_path": str(folder)}
+        path = args.output / "pilot-configs" / f"{name}.yaml"
+        write_whole(path, yaml.safe_dump(settings(args, method, lr) | changes))
+        subprocess.run([sys.executable, RUN, "--name", name, "--config-dir", str(path.parent), "--train"], check=True)
+    rows = read_metrics(run.metrics)
+    return statistics.fmean(row["loss"] for row in rows[-len(rows) // 4 :])
 
 
 def main() -> None:
@@ -95,11 +91,16 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     write_rows(args.train, args.output / "rows.jsonl")
+    trials = [(method, lr) for method in METHODS for lr in LR_GRID]
+    with ThreadPoolExecutor(args.processes) as pool:
+        losses = dict(zip(trials, pool.map(lambda trial: pilot(args, *trial), trials), strict=True))
     files = []
     for method in METHODS:
+        print(f"{method}: loss by learning rate { ({lr: losses[method, lr] for lr in LR_GRID}) }", flush=True)
         path = args.output / "configs" / f"smollm2_{method}.yaml"
         if not path.is_file():
-            write_whole(path, yaml.safe_dump(settings(args, method, pilot(args, method))))
+            best = min(LR_GRID, key=lambda lr, method=method: losses[method, lr])
+            write_whole(path, yaml.safe_dump(settings(args, method, best)))
         files.append(str(path))
     words = ["--compare", *files, "--seeds", str(args.seeds), "--processes", str(args.processes)]
     subprocess.run([sys.executable, RUN, *words], check=True)
