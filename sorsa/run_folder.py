@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from sorsa.errors import UsageError
-from sorsa.files import write_json
+from sorsa.files import read_json_object, write_json
 
 _PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "numpy")
 _PACKAGES += ("sympy", "math-verify")  # they decide, or say their opinion, on answers
@@ -131,13 +131,7 @@ class RunFolder:
         """
         if not self.record.is_file():
             return {}
-        try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{self.record}: not JSON ({error}); repair it, or start anew with --overwrite") from error
-        if not isinstance(record, dict):
-            raise UsageError(f"{self.record}: not a JSON object; repair it, or start anew with --overwrite")
-        return record
+        return read_json_object(self.record, "repair it, or start anew with --overwrite")
 
     def update_record(self, **facts: Any) -> None:
         """Add `facts` to record.json, written whole or not at all. Raises OSError when the disk is full."""

@@ -181,7 +181,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Callable[[
 
 def test_control_c_says_how_to_continue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     assert failing(monkeypatch, KeyboardInterrupt())() == 130
-    assert capsys.readouterr().err == "stopped: the same command again continues from the last saved state\n"
+    assert capsys.readouterr().err == "stopped: the same command again goes on from what is saved\n"
 
 
 def wrapped_full_disk(outer: type[Exception]) -> Exception:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sorsa.files import whole_directory, write_json, write_together, write_whole
+from sorsa.errors import UsageError
+from sorsa.files import read_json, read_json_object, whole_directory, write_json, write_together, write_whole
 
 
 @pytest.fixture
@@ -74,3 +75,19 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
         (folder / "w").touch(0o600)
     modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "d", tmp_path / "d" / "w")]
     assert modes == [0o640, 0o750, 0o640]
+
+
+def test_read_json_names_what_is_wrong(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(UsageError, match=r"cannot read .*a\.json: No such file or directory; look again"):
+        read_json(path, "look again")
+    for content in (b"{", b"\xff", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=r"a\.json: not JSON \(.*\); look again"):
+            read_json(path, "look again")
+    path.write_text("[1]")
+    assert read_json(path, "look again") == [1]
+    with pytest.raises(UsageError, match=r"a\.json: expected a JSON object, got list; look again"):
+        read_json_object(path, "look again")
+    path.write_text('{"a": 1}')
+    assert read_json_object(path, "look again") == {"a": 1}

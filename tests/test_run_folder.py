@@ -51,7 +51,9 @@ def test_record_is_updated_and_survives_bad_values(tmp_path):
     assert folder.read_record() == {"status": "finished", "seed": 1}
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", r"record.json: not JSON \("), ("[]", "not a JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", r"record.json: not JSON \("), ("[]", "expected a JSON object, got list; repair it")]
+)
 def test_damaged_record(tmp_path, text, message):
     folder = RunFolder(tmp_path, "x")
     folder.path.mkdir()

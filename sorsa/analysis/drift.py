@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -147,9 +148,15 @@ def _in_processes(matrices: list[Matrix], precision: str, top: int, workers: int
     for name in _THREADS:  # read by the children when they load NumPy
         os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // workers)))
     waiting = iter(matrices)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))  # fork and OpenMP do not go together
+    spawn = multiprocessing.get_context("spawn")  # fork and OpenMP do not go together
+    pool = ProcessPoolExecutor(workers, spawn)
+    # Ctrl-C and SIGTERM stop this process, which stops its children: without a traceback of theirs
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what the children are started with, by the first `submit`
         running: set[Future] = {pool.submit(measure, one, precision, top) for one in islice(waiting, 2 * workers)}
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             running |= {pool.submit(measure, one, precision, top) for one in islice(waiting, len(finished))}
@@ -160,9 +167,12 @@ def _in_processes(matrices: list[Matrix], precision: str, top: int, workers: int
             f"fewer --processes than {workers}"
         ) from error
     finally:
+        children = list((pool._processes or {}).values())  # shutdown forgets them
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):  # a decomposition takes minutes: Ctrl-C means now
+        for process in children:  # a decomposition takes minutes: Ctrl-C means now
             process.terminate()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Done:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from sorsa.config import RunConfig
-from sorsa.errors import UsageError
 from sorsa.evaluation.perplexity import NAME as PERPLEXITY
 from sorsa.evaluation.questions import read_jsonl
+from sorsa.files import read_json_object
 from sorsa.methods import lacks
 from sorsa.run_folder import RunFolder
 
@@ -124,15 +123,7 @@ def _discard(directory: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in a file, None where there is no file; raises UsageError for anything else in it."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error}); delete it, and the same command makes it anew") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: not a JSON object; delete it, and the same command makes it anew")
-    return content
+    return read_json_object(path, "delete it, and the same command makes it anew") if path.is_file() else None
 
 
 @dataclasses.dataclass(frozen=True)

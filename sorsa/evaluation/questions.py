@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sorsa.errors import UsageError
 from sorsa.evaluation.benchmark import Question
 from sorsa.evaluation.completions import fingerprint
+from sorsa.files import read_json
 
 if TYPE_CHECKING:
     from sorsa.config import RunConfig
@@ -66,12 +67,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}; check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON ({error}); expected a list of objects") from error
+    rows = read_json(path, "give a JSON file with a list of objects")
     if not isinstance(rows, list) or not rows:
         raise UsageError(f"{path}: expected a list of objects with at least one entry")
     for number, row in enumerate(rows, start=1):

@@ -14,6 +14,7 @@ from typing import Any
 from sorsa.errors import UsageError
 from sorsa.evaluation.completions import Completion
 from sorsa.evaluation.questions import read_jsonl
+from sorsa.files import read_json_object
 
 # column of a record -> its type, where it is there at all
 _RECORD = {"dataset": str, "kind": str, "rule": str, "rules": dict, "graded": int, "config": dict, "settings": dict}
@@ -31,14 +32,7 @@ def read_record(path: Path, again: str = "test again") -> dict[str, Any]:
     Raises:
         UsageError: It cannot be read, is no JSON object, or one of its columns is of another type.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}; {again}") from error
-    except (ValueError, RecursionError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise UsageError(f"{path}: not JSON ({error}); {again}") from error
-    if not isinstance(record, dict):
-        raise UsageError(f"{path}: expected a JSON object, got {type(record).__name__}; {again}")
+    record = read_json_object(path, again)
     _check_types(record, _RECORD, str(path), again)
     for key in ("environment", "regraded"):
         _check_types(record.get(key, {}), {"versions": dict}, f"{path}, {key}", again)

@@ -25,7 +25,7 @@ from typing import Any
 from sorsa.errors import UsageError
 from sorsa.evaluation.result_files import read_graded_rows
 from sorsa.evaluation.result_files import read_record as read_result
-from sorsa.files import write_whole
+from sorsa.files import read_json, write_whole
 from sorsa.report.record_form import SCHEMA, check_record
 from sorsa.run_folder import RunFolder, read_metrics
 
@@ -183,13 +183,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: It is damaged or no record; names the file and what is wrong.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON ({error})") from error
-    record = writable(record)
+    record = writable(read_json(path, "write it again with run.py --report"))
     check_record(record, str(path))
     return record
 
