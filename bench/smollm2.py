@@ -2,10 +2,10 @@
 
     python bench/smollm2.py --model SMOLLM2_DIR --train gsm8k_train.jsonl --test gsm8k_test.jsonl --text ENGLISH.txt
 
-First a pilot: each method takes a few steps with each learning rate of one grid, and keeps the one with the lowest loss
+First a pilot: each method takes a few steps with the learning rates of one grid, and keeps the one with the lowest loss
 of the last quarter. No row is read twice, so that the loss of a step is that of unseen rows. Then `--compare` runs all
-seeds. --processes trials or seeds run side by side (set OMP_NUM_THREADS to its share of the cores). Everything lies
-under --output and goes on where it was stopped. The text shows what was forgotten.
+seeds. --processes methods are at work at a time (set OMP_NUM_THREADS to its share of the cores). Everything lies under
+--output and goes on where it was stopped. The text shows what was forgotten.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from sorsa.run_folder import RunFolder, read_metrics
 
 RUN = str(Path(__file__).resolve().parent.parent / "run.py")
 METHODS = ("sorsa", "lora", "pissa")
-LR_GRID = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
+LR_GRID = (2.5e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+LR_TRIED = (2, 7)  # of LR_GRID, by every method; a method whose best one lies at an end tries the next one too
 GAMMA = 0.2083 * 64  # gamma / lr: the regularizer's weight in the paper's runs, 0.208
 _CALCULATOR = re.compile(r"<<[^>]*>>")  # GSM-8K's notes for a calculator inside its solutions
 
@@ -73,6 +74,22 @@ def pilot(args: argparse.Namespace, method: str, lr: float) -> float:
     return statistics.fmean(row["loss"] for row in rows[-len(rows) // 4 :])
 
 
+def best_lr(args: argparse.Namespace, method: str) -> float:
+    """Return the learning rate with the lowest loss, which lies at an end of those tried only where the grid ends."""
+    low, high = LR_TRIED
+    losses: dict[float, float] = {}
+    while True:
+        losses |= {lr: pilot(args, method, lr) for lr in LR_GRID[low:high] if lr not in losses}
+        best = LR_GRID.index(min(losses, key=losses.__getitem__))
+        if best == low > 0:
+            low -= 1
+        elif best == high - 1 < len(LR_GRID) - 1:
+            high += 1
+        else:
+            print(f"{method}: loss by learning rate {dict(sorted(losses.items()))}", flush=True)
+            return LR_GRID[best]
+
+
 def main() -> None:
     """Prepare, choose, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,16 +108,12 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     write_rows(args.train, args.output / "rows.jsonl")
-    trials = [(method, lr) for method in METHODS for lr in LR_GRID]
     with ThreadPoolExecutor(args.processes) as pool:
-        losses = dict(zip(trials, pool.map(lambda trial: pilot(args, *trial), trials), strict=True))
+        rates = list(pool.map(lambda method: best_lr(args, method), METHODS))
     files = []
-    for method in METHODS:
-        print(f"{method}: loss by learning rate { ({lr: losses[method, lr] for lr in LR_GRID}) }", flush=True)
+    for method, lr in zip(METHODS, rates, strict=True):
         path = args.output / "configs" / f"smollm2_{method}.yaml"
-        if not path.is_file():
-            best = min(LR_GRID, key=lambda lr, method=method: losses[method, lr])
-            write_whole(path, yaml.safe_dump(settings(args, method, best)))
+        write_whole(path, yaml.safe_dump(settings(args, method, lr)))
         files.append(str(path))
     words = ["--compare", *files, "--seeds", str(args.seeds), "--processes", str(args.processes)]
     subprocess.run([sys.executable, RUN, *words], check=True)
