@@ -97,11 +97,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("runs/smollm2"))
     for name, number in (
-        ("steps", 100),
+        ("steps", 72),
         ("batch-size", 8),
         ("pilot-steps", 10),
         ("seeds", 3),
-        ("questions", 100),
+        ("questions", 64),
         ("processes", 1),
     ):
         parser.add_argument(f"--{name}", type=int, default=number)
