@@ -21,7 +21,8 @@ from pathlib import Path
 
 import yaml
 
-from sorsa.files import write_whole
+from sorsa.errors import UsageError
+from sorsa.files import write_json, write_whole
 from sorsa.run_folder import RunFolder, read_metrics
 
 RUN = str(Path(__file__).resolve().parent.parent / "run.py")
@@ -43,39 +44,46 @@ def write_rows(source: Path, target: Path) -> None:
     write_whole(target, "".join(rows))
 
 
-def settings(args: argparse.Namespace, method: str, lr: float) -> dict[str, object]:
-    """Return the settings of one method."""
-    common = {"model": str(args.model), "local": True, "train_dataset": str(args.output / "rows.jsonl")}
-    common |= {
-        "peft": method,
-        "rank": 16,
-        "lr": lr,
-        "seed": 0,
-        "batch_size": args.batch_size,
-        "accum_steps": 1,
-        "length": 384,
-    }
-    common |= {"mix_precision": ["bf16"], "workers": 1, "max_steps": args.steps, "snapshots": 2}
-    common |= {"test_dataset": "gsm-8k", "test_file": str(args.test), "limit": args.questions, "max_new_tokens": 200}
-    common |= {"valid_batch_size": 16, "forgetting_file": str(args.text), "run_path": str(args.output)}
-    return common | ({"gamma": float(f"{GAMMA * lr:.4g}")} if method == "sorsa" else {})
+def training(args: argparse.Namespace, method: str, lr: float) -> dict[str, object]:
+    """Return the settings of one method's training."""
+    found: dict[str, object] = {"model": str(args.model), "local": True}
+    found |= {"train_dataset": str(args.output / "rows.jsonl")}
+    found |= {"peft": method, "rank": 16, "lr": lr, "seed": 0, "batch_size": args.batch_size, "accum_steps": 1}
+    found |= {"length": 384, "mix_precision": ["bf16"], "workers": 1, "max_steps": args.steps}
+    found |= {"run_path": str(args.output)}
+    return found | ({"gamma": float(f"{GAMMA * lr:.4g}")} if method == "sorsa" else {})
+
+
+def testing(args: argparse.Namespace) -> dict[str, object]:
+    """Return the settings of what is measured, the same for all."""
+    found = {"snapshots": 2, "test_dataset": "gsm-8k", "test_file": str(args.test), "limit": args.questions}
+    return found | {"max_new_tokens": 200, "valid_batch_size": 16, "forgetting_file": str(args.text)}
 
 
 def pilot(args: argparse.Namespace, method: str, lr: float) -> float:
-    """Return the mean loss of the last quarter of the pilot's steps."""
+    """Return the mean loss of the last quarter of the pilot's steps; more than any number where it diverged."""
     name, folder = f"{method}-lr{lr:g}", args.output / "pilot"
     run = RunFolder(folder, name)
-    if run.read_record().get("status") != "finished":
-        changes = {"max_steps": args.pilot_steps, "snapshots": 0, "run_path": str(folder)}
-        path = args.output / "pilot-configs" / f"{name}.yaml"
-        write_whole(path, yaml.safe_dump(settings(args, method, lr) | changes))
-        subprocess.run([sys.executable, RUN, "--name", name, "--config-dir", str(path.parent), "--train"], check=True)
+    path = args.output / "pilot-configs" / f"{name}.yaml"
+    changes = {"max_steps": args.pilot_steps, "run_path": str(folder)}
+    wanted = yaml.safe_dump(training(args, method, lr) | changes)
+    done = run.read_record().get("status") in ("finished", "diverged")
+    if done and path.read_text(encoding="utf-8") != wanted:
+        raise UsageError(f"{run.path} is of other settings ({path}): give another --output")
+    if not done:
+        write_whole(path, wanted)
+        words = ["--name", name, "--config-dir", str(path.parent), "--train"]
+        code = subprocess.run([sys.executable, RUN, *words], check=False).returncode
+        if code and run.read_record().get("status") != "diverged":
+            raise UsageError(f"the pilot {name} failed with exit code {code}; the same command again goes on")
+    if run.read_record()["status"] == "diverged":
+        return sys.float_info.max
     rows = read_metrics(run.metrics)
     return statistics.fmean(row["loss"] for row in rows[-len(rows) // 4 :])
 
 
-def best_lr(args: argparse.Namespace, method: str) -> float:
-    """Return the learning rate with the lowest loss, which lies at an end of those tried only where the grid ends."""
+def try_rates(args: argparse.Namespace, method: str) -> dict[float, float]:
+    """Return the loss of each learning rate tried; the lowest lies at an end of them only where the grid ends."""
     low, high = LR_TRIED
     losses: dict[float, float] = {}
     while True:
@@ -86,8 +94,7 @@ def best_lr(args: argparse.Namespace, method: str) -> float:
         elif best == high - 1 < len(LR_GRID) - 1:
             high += 1
         else:
-            print(f"{method}: loss by learning rate {dict(sorted(losses.items()))}", flush=True)
-            return LR_GRID[best]
+            return dict(sorted(losses.items()))
 
 
 def main() -> None:
@@ -109,14 +116,20 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     write_rows(args.train, args.output / "rows.jsonl")
     with ThreadPoolExecutor(args.processes) as pool:
-        rates = list(pool.map(lambda method: best_lr(args, method), METHODS))
+        try:
+            losses = dict(zip(METHODS, pool.map(lambda method: try_rates(args, method), METHODS), strict=True))
+        except UsageError as error:
+            parser.error(str(error))
+    tried = [{"method": method, "lr": lr, "loss": loss} for method in METHODS for lr, loss in losses[method].items()]
+    write_json(args.output / "pilot.json", {"steps": args.pilot_steps, "tried": tried})
     files = []
-    for method, lr in zip(METHODS, rates, strict=True):
+    for method, found in losses.items():
+        print(f"{method}: loss by learning rate {found}", flush=True)
         path = args.output / "configs" / f"smollm2_{method}.yaml"
-        write_whole(path, yaml.safe_dump(settings(args, method, lr)))
+        write_whole(path, yaml.safe_dump(training(args, method, min(found, key=found.__getitem__)) | testing(args)))
         files.append(str(path))
     words = ["--compare", *files, "--seeds", str(args.seeds), "--processes", str(args.processes)]
-    subprocess.run([sys.executable, RUN, *words], check=True)
+    sys.exit(subprocess.run([sys.executable, RUN, *words], check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from sorsa.errors import UsageError
-from sorsa.files import write_whole
+from sorsa.files import whole_directory, write_whole
 from sorsa.report.figures import draw_all
 from sorsa.report.markdown import results_section
 from sorsa.report.sources import gather
@@ -28,27 +28,26 @@ def section(results: Path) -> str:
         results: The folder whose folders hold committed records.
 
     Raises:
-        UsageError: A record is damaged, or the records of one folder are of different versions.
+        UsageError: There are no records, one is damaged, or those of one folder are of different versions.
     """
     folders = [path for path in sorted(results.glob("*")) if any(path.glob("records/*.json"))]
+    if not folders:
+        raise UsageError(f"no records in {results}/*/records: the section would be empty")
     found = [gather(None, [folder]) for folder in folders]
     skipped = [line for sources in found for line in sources.skipped]
     if skipped:
         raise UsageError(f"a committed record is damaged: {skipped[0]}")
     edges = {name: lines for sources in found for name, lines in sources.edges.items()}
-    text = results_section([record for sources in found for record in sources.records], edges)
-    return f"{text}\n" if text else ""
+    return results_section([record for sources in found for record in sources.records], edges) + "\n"
 
 
 def draw(results: Path) -> None:
-    """Draw the figures of each folder of records, as SVG, in place of the earlier ones."""
+    """Draw the figures of each folder of records, as SVG, in place of the earlier ones once all are drawn."""
     for folder in sorted({path.parent.parent for path in results.glob("*/records/*.json")}):
-        with tempfile.TemporaryDirectory() as drawn:
+        with tempfile.TemporaryDirectory() as drawn, whole_directory(folder / "figures", replace=True) as figures:
             draw_all(gather(None, [folder]).records, Path(drawn))
-            shutil.rmtree(folder / "figures", ignore_errors=True)
-            (folder / "figures").mkdir()
             for file in Path(drawn).glob("*.svg"):
-                shutil.copy(file, folder / "figures")
+                shutil.copy(file, figures)
 
 
 def updated(readme: str, text: str) -> str:
@@ -72,9 +71,10 @@ def main(root: Path) -> int:
     """Update the README.md of a checkout; return the exit code."""
     readme = root / "README.md"
     try:
-        write_whole(readme, updated(readme.read_text(encoding="utf-8"), section(root / "results")))
+        text = updated(readme.read_text(encoding="utf-8"), section(root / "results"))
         draw(root / "results")
-    except UsageError as error:
+        write_whole(readme, text)
+    except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from sorsa.evaluation.result_files import read_graded_rows
 from sorsa.evaluation.terminal import gold_text
+from sorsa.report.measures import questions_of
 from sorsa.report.records import BASE, result_files
 
 QUESTIONS = 500  # whose texts are kept, of each test: MATH-500 and HumanEval whole, of GSM-8K enough to read in
@@ -28,8 +29,8 @@ def collect_answers(records: Sequence[dict[str, Any]], folders: Mapping[int, Pat
 
     Returns:
         limits      the caps, and in `without_texts` how many tests lost their texts to the last of them
-        questions   {hash: {"texts": [question], "gold": [text]}} where they are known
-        benchmarks  {name: [{"run", "questions" (the hash), "correct" ("0110..."),
+        questions   {key: {"texts": [question], "gold": [text]}} where they are known
+        benchmarks  {name: [{"run", "questions" (the key), "correct" ("0110..."),
                     "answers" ([[text, what was read in it, whether it was cut]], or null)}]}
     """
     questions: dict[str, dict[str, list[str]]] = {}
@@ -39,14 +40,15 @@ def collect_answers(records: Sequence[dict[str, Any]], folders: Mapping[int, Pat
         files = result_files(folders[index], record["comparison"]) if index in folders else []
         rows_of = {file.stem: file.with_suffix(".jsonl") for file in files}
         for stem, verdicts in record["verdicts"].items():
-            test = {"run": _label(record, stem), **verdicts, "answers": None}
+            key = questions_of(record, stem)
+            test = {"run": _label(record, stem), "questions": key, "correct": verdicts["correct"], "answers": None}
             if stem in rows_of:
                 rows = list(read_graded_rows(rows_of[stem]).values())[:QUESTIONS]
                 answers = [_answer(row) for row in rows]
                 size = sum(len(text) for text, _, _ in answers)
                 if used + size <= MOST:
                     test["answers"], used = answers, used + size
-                    questions.setdefault(verdicts["questions"], _questions(rows))
+                    questions.setdefault(key, _questions(rows))
                 else:
                     left_out += 1
             benchmarks.setdefault(stem.removeprefix(BASE), []).append(test)

@@ -3,7 +3,8 @@
 Sections 5 and 6 of the paper say that SORSA converges faster than LoRA and PiSSA, changes singular values and vectors
 less, has a better conditioned Wp with its regularizer than without, is more accurate, and forgets less of what the
 model knew. A claim holds ("yes") where the whole interval lies on its side of 0, does not ("no") where the whole
-interval lies on the other side, and is "not shown" in between or where a side has fewer than two seeds. What the
+interval lies on the other side, and is "not shown" in between or where a side has fewer than two seeds. Of accuracies,
+which are compared with every method, the p-value adjusted for their number has to be below 0.05 as well. What the
 records do not have is "not measured".
 """
 
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sorsa.report.claims_measured import ACCURACY, LOG, Row, comparisons, label
-from sorsa.report.claims_statistics import NOT_MEASURED, Difference, holm, ratio
+from sorsa.report.claims_statistics import NOT_MEASURED, NOT_SHOWN, YES, Difference, holm, ratio
 from sorsa.report.record_sets import Group, Record, record_sets
 
+SIGNIFICANT = 0.05  # of an adjusted p-value
 _LARGEST_SHARE = 5.0  # a relative effect beyond 500% says only that the other value is almost 0
 
 
@@ -71,9 +73,17 @@ def _facts(name: str, row: Row, adjusted: tuple[float, int] | None, intervals: i
         "difference": found.value,
         "interval_95": found.interval_95 and list(found.interval_95),
         "n_seeds": found.seeds,
-        "holds": found.holds(row.higher),
+        "holds": _holds(row, found, adjusted),
         "text": _text(row, found, adjusted, intervals),
     }
+
+
+def _holds(row: Row, found: Difference, adjusted: tuple[float, int] | None) -> str:
+    """Return whether a claim holds: as its interval says, if that stands after the correction for their number."""
+    holds = found.holds(row.higher)
+    if (adjusted and adjusted[0] >= SIGNIFICANT) or (row.at_best and holds == YES):
+        return NOT_SHOWN
+    return holds
 
 
 def _text(row: Row, found: Difference, adjusted: tuple[float, int] | None, intervals: int) -> str:

@@ -1,7 +1,7 @@
 """What is compared for each claim of the paper: five families of comparisons between SORSA and a rival.
 
 Convergence (Figure 2), drift (Figure 1, dSigma and dD), condition number of Wp (Theorem 5.6), accuracy (Table 1),
-forgetting (perplexity of held-out pre-training text). `sorsa.report.claims` puts them into words.
+forgetting (perplexity of a text that was not trained on). `sorsa.report.claims` puts them into words.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Row:
         reason: Why it could not be measured.
         kind: `plain`; `log`, of which the effect is a ratio; or `accuracy`, a share.
         note: What a reader has to know besides.
+        at_best: Whether ours is worse than measured: then the claim is not shown by a difference in its favour.
     """
 
     claim: str
@@ -45,6 +46,7 @@ class Row:
     reason: str
     kind: str = PLAIN
     note: str = ""
+    at_best: bool = False
 
     @property
     def higher(self) -> bool:
@@ -114,7 +116,7 @@ def _convergence(sorsa: Group, rival: Group | str) -> Iterator[Row]:
         yield Row(claim, f"{measure} (nats per token)", sorsa, rival, difference, reason)
     measure = "steps until the smoothed training loss is down to the other's final one"
     difference, note = _steps(sorsa, rival)
-    yield Row(claim, measure, sorsa, rival, difference, reason, note=note)
+    yield Row(claim, measure, sorsa, rival, difference, reason, note=note, at_best=bool(note))
 
 
 def _steps(sorsa: Group, rival: Group | str) -> tuple[Difference | None, str]:
@@ -147,30 +149,33 @@ def _at_last_step(claim: str, key: str, ours: Group | str, theirs: Group | str) 
     runs = [[run for run in group if measures.drift_series(run, key)] for group in groups]
     if not all(runs):
         return Row(claim, measure, ours, theirs, None, "no spectral analysis that both have", kind)
-    steps, names, values, left_out = measures.complete_series([*runs[0], *runs[1]], key, last=True)
+    steps, names, values, infinite = measures.complete_series([*runs[0], *runs[1]], key, last=True)
+    if infinite:  # a mean over the others would flatter the side that they belong to
+        reason = f"{infinite} of {infinite + len(names)} matrices have no finite {key} in one of the runs"
+        return Row(claim, measure, ours, theirs, None, reason, kind)
     if not names or steps == [0]:
-        return Row(claim, measure, ours, theirs, None, f"no {key} after step 0 that both have", kind)
+        return Row(claim, measure, ours, theirs, None, f"no {key} at a last step that all runs have", kind)
     last = values[:, :, -1]  # (runs, matrices)
     means = (np.log(last) if kind == LOG else last).mean(axis=1)
     found = dict(zip([(side, seed_of(run)) for side in (0, 1) for run in runs[side]], map(float, means), strict=True))
     sides = [{seed: value for (side, seed), value in found.items() if side == wanted} for wanted in (0, 1)]
     note = f"step {steps[-1]}, {len(names)} matrices"
-    note += f"; {left_out} more have no finite value" if left_out else ""
     return Row(claim, measure, ours, theirs, over_seeds(*sides), "", kind, note)
 
 
 def _accuracy(stem: str, sorsa: Group, rival: Group | str) -> Row:
-    """Compare accuracies on one benchmark's questions."""
+    """Compare accuracies in the same test of one benchmark."""
     claim, measure = f"more accurate than {label(rival)}", f"accuracy on {stem}" if stem else "accuracy"
     groups = [sorsa] if isinstance(rival, str) else [sorsa, rival]
-    questions = measures.questions_of([run for group in groups for run in group.runs], stem)
-    tables = [measures.verdict_table(group.runs, stem, questions) for group in groups]
+    test = measures.common_test([run for group in groups for run in group.runs], stem)
+    tables = [measures.verdict_table(group.runs, stem, test) for group in groups]
     difference = over_seeds_and_questions(*tables) if len(tables) == 2 else None
-    return Row(claim, measure, sorsa, rival, difference, "no verdicts on the same questions", ACCURACY)
+    reason = "no verdicts of the same test (questions, grading rule, decoding)"
+    return Row(claim, measure, sorsa, rival, difference, reason, ACCURACY)
 
 
 def _forgetting(one: RecordSet, sorsa: Group, rival: Group | str) -> Row:
-    """Compare how much likelihood a text like the base's pre-training text lost: the logarithm of perplexity."""
+    """Compare how much likelihood the text of `forgetting_file` lost: the logarithm of perplexity."""
     runs = [run for group in one.groups for run in group.runs]
     text = measures.perplexity_text(runs)
     base = measures.base_nats(runs, text)
@@ -183,6 +188,5 @@ def _forgetting(one: RecordSet, sorsa: Group, rival: Group | str) -> Row:
     over = "over the base model's" if base is not None else "after training; the base model's is not known"
     factor = f"perplexity is {ratio(difference.value)} times the other's" if difference else ""
     claim, reason = f"forgets less than {label(rival)}", "no perplexity of the same text that both have"
-    return Row(
-        claim, f"ln perplexity of held-out text {over} (nats per token)", sorsa, rival, difference, reason, note=factor
-    )
+    measure = f"ln perplexity of the forgetting text {over} (nats per token)"
+    return Row(claim, measure, sorsa, rival, difference, reason, note=factor)

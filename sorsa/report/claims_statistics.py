@@ -77,7 +77,7 @@ def over_seeds(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differ
         variance = math.fsum(part for part, _ in parts)
         spread = math.fsum(part**2 / free for part, free in parts)
         df = variance**2 / spread if spread else 1.0
-        how = f"{len(ours)} against {len(theirs)} seeds, not the same ones"
+        how = f"{len(ours)} against {len(theirs)} seeds, not all the same, so not paired"
     if not variance:  # as of whole numbers of steps: an interval without width would claim too much
         return Difference(*means, seeds, f"{how}, which do not differ in it: no interval")
     value, error = means[0] - means[1], math.sqrt(variance)

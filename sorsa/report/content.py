@@ -16,8 +16,10 @@ from sorsa.report.table1 import table1
 from sorsa.report.tables import Column, Estimate, Table, bounds
 
 _CLAIMS_ABOUT = (
-    "What the paper claims, measured here. “Holds” says yes or no where the 95% interval of the difference lies on one "
-    "side of zero, “not shown” where it does not, “not measured” where runs or analyses are missing."
+    "Measured here. “Holds” says yes or no where the 95% interval of the difference lies on one "
+    "side of zero, “not shown” where it does not, “not measured” where runs or analyses are missing. Of accuracies, "
+    "Holm's p-value for their number has to be below 0.05 as well; the other intervals are not corrected for their "
+    "number. Each method has its own learning rate, so that a difference is that of both together."
 )
 
 
@@ -120,9 +122,10 @@ def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[
     own = by_comparison(records)[comparison.title]
     left_out = len(own) - sum(row.get("seeds", 0) for row in comparison.rows)
     about = (
-        "Mean ± standard deviation over seeds; in brackets the 95% interval, which counts seeds and questions. "
+        "Mean ± standard deviation over seeds; in brackets the 95% interval: of accuracies over seeds and questions, "
+        "of one model's perplexity over windows of the text. "
         f"Loss: mean of the last {SMOOTHING:.0%} of the steps, nats per response token. "
-        "Perplexity: of a held-out text, of the base model and after training."
+        "Perplexity: of the text in forgetting_file, of the base model and after training."
     )
     about += "".join(f" {_about_test(stem, own)}" for stem in benchmarks(own))
     if left_out:
@@ -135,7 +138,7 @@ def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[
             " Chosen at an edge of the learning rates that were tried, so that a better one may lie beyond: "
             f"{'; '.join(edges[comparison.title])}."
         )
-    table = _part(comparison, ("left_out", *DRIFT))
+    table = _part(comparison, ("matrices", "left_out", *DRIFT))
     return dataclasses.replace(table, name=f"scores-{comparison.name}", title="Scores and cost", about=about)
 
 
@@ -165,13 +168,13 @@ def drift(comparison: Table) -> Table | None:
     if not rows:
         return None
     about = (
-        "How far the weights moved (section 6.1): means over the adapted matrices at the last analysed step, of "
+        "How far the weights moved (section 6.1): means over the adapted matrices at the last step, of "
         "condition numbers geometric ones, ± standard deviation over seeds. ΔΣ is the mean change of the singular "
         "values, ΔD that of the singular vectors' directions; the condition numbers are those of the principal part Wp "
         "and of the merged matrix. A matrix whose value is infinite in one of the runs is left out; where most are, "
         "there is no mean."
     )
-    shown = ("group", "set", "method", "lr", "seeds", "left_out", *DRIFT)
+    shown = ("group", "set", "method", "lr", "seeds", "matrices", "left_out", *DRIFT)
     without = [column.key for column in comparison.columns if column.key not in shown]
     part = dataclasses.replace(comparison, name=f"drift-{comparison.name}", title="How the weights moved", rows=rows)
     return dataclasses.replace(_part(part, without), about=about)

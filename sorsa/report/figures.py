@@ -6,7 +6,7 @@ conditions      condition numbers of Wp and of the merged weight, and orthonorma
 accuracy-B      accuracy on benchmark B, with an interval that counts seeds and questions, and every seed
 parameters-B    accuracy against trainable parameters
 time-B          accuracy against training time
-forgetting-B    accuracy against the perplexity of held-out text like the base's pre-training text
+forgetting-B    accuracy against the perplexity of the forgetting text
 
 Each is written three times: SVG (text is text), PDF, and PNG of 200 dots per inch. The same records give the same SVG,
 byte by byte. Records of several models or data give a figure for each, whose names begin with the model's.

@@ -40,23 +40,23 @@ class Score:
 
 
 def scores(one: RecordSet, stem: str) -> tuple[list[Score], float | None]:
-    """Return the accuracies on one benchmark, and the base model's (None: not measured), all on the same questions.
+    """Return the accuracies on one benchmark, and the base model's (None: not measured), all of the same test.
 
     Args:
         one: Records of one model and data.
         stem: The benchmark.
     """
     runs = [run for group in one.groups for run in group.runs]
-    questions = measures.questions_of(runs, stem)
+    test = measures.common_test(runs, stem)
     found: list[Score] = []
     for group in one.groups:
-        table = measures.verdict_table(group.runs, stem, questions)
+        table = measures.verdict_table(group.runs, stem, test)
         if table is not None:
             spread = seeds_and_questions_interval(table)
             low, high = spread.interval_95
             each = tuple(100 * float(row.mean()) for row in table)
             found.append(Score(group, 100 * spread.value, (100 * low, 100 * high), each))
-    base = measures.base_accuracy(runs, stem, questions)
+    base = measures.base_accuracy(runs, stem, test)
     return found, None if base is None else 100 * base
 
 
@@ -144,11 +144,11 @@ def forgetting(one: RecordSet, stem: str) -> Drawing | None:
         return measures.exponential(measures.nats_per_token(run, text))
 
     about = (
-        "perplexity after training (logarithmic axis; geometric mean and range of the seeds) of text like that which "
-        "the base model was trained on, but held out from it: further left is less forgotten."
+        "perplexity after training (logarithmic axis; geometric mean and range of the seeds) of a text that the "
+        "training did not see (forgetting_file): further left is less forgotten."
     )
     about += f" Dashed: the base model before training, {base:.3g}." if base else ""
-    return _against(one, stem, perplexity, "perplexity of held-out text after training", about, base)
+    return _against(one, stem, perplexity, "perplexity of the forgetting text after training", about, base)
 
 
 def _against(

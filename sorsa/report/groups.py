@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss, text_of
+from sorsa.report.measures import benchmarks, complete_series, drift_series, final_loss, test_of, text_of
 from sorsa.report.record_sets import Group, RecordSet, record_sets
 from sorsa.report.records import BASE
 from sorsa.report.tables import Column, Estimate, Table, bounds
@@ -60,20 +60,22 @@ def tested_runs(group: Group) -> list[dict[str, Any]]:
     return [run for run in group.runs if is_tested(run)]
 
 
-def accuracy(verdicts: Sequence[dict[str, str] | None]) -> Estimate | None:
+def accuracy(runs: Sequence[dict[str, Any]], stem: str) -> Estimate | None:
     """Return mean accuracy, standard deviation over seeds, and the interval that counts both seeds and questions.
 
     Args:
-        verdicts: Of each seed, as a record has them.
+        runs: The record of each seed.
+        stem: The benchmark.
 
     Returns:
-        None where one is missing, or they are about different questions.
+        None where one was not tested, or not in the same way (`sorsa.report.measures.test_of`).
     """
     from sorsa.evaluation.statistics import seeds_and_questions_interval
 
-    if not verdicts or None in verdicts or len({one["questions"] for one in verdicts}) > 1:
+    tests = {test_of(run, stem) for run in runs}
+    if len(tests) != 1 or None in tests:
         return None
-    rows = [[letter == "1" for letter in one["correct"]] for one in verdicts]  # (seeds, questions)
+    rows = [[letter == "1" for letter in run["verdicts"][stem]["correct"]] for run in runs]  # (seeds, questions)
     spread = seeds_and_questions_interval(rows)
     each = [sum(row) / len(row) for row in rows]
     return Estimate(spread.value, spread.interval_95, statistics.stdev(each) if len(each) > 1 else None)
@@ -103,7 +105,8 @@ def comparison_table(name: str, records: Sequence[dict[str, Any]]) -> Table:
     columns += [Column("perplexity_before", "before", "number", ("interval",), "perplexity")]
     columns += [Column("perplexity_after", "after", "number", ("sd", "interval"), "perplexity")]
     columns += [Column(key, title, "number", ("sd",), span) for key, title, span in _drift_titles()]
-    columns += [Column("left_out", "matrices left out"), Column("method", "method")]
+    columns += [Column("matrices", "matrices", "plain"), Column("left_out", "matrices left out")]
+    columns += [Column("method", "method")]
     columns += [Column("lr", "learning rate", "rate"), Column("seeds", "seeds", "plain")]
     columns += [Column("trainable_parameters", "trainable parameters", "count")]
     columns += [Column("tokens", "tokens seen", "count")]
@@ -147,7 +150,7 @@ def _group_row(
         "perplexity_after": _perplexity_after(runs),
         "seconds_per_step": over_seeds(runs, seconds_per_step),
     }
-    row |= {stem: accuracy([record["verdicts"].get(stem) for record in runs]) for stem in stems}
+    row |= {stem: accuracy(runs, stem) for stem in stems}
     return row | _drift_cells(runs)
 
 
@@ -157,7 +160,7 @@ def _drift_cells(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     A matrix with a value that is not finite in one of the runs is left out of all of them, and said; where those are
     the most, the mean of the others would stand for what they are not, and the cell says so instead.
     """
-    cells: dict[str, Any] = {}
+    cells: dict[str, Any] = {"matrices": len(drift_series(runs[0], "dSigma")) or None}
     left_out = []
     for key, title, span in _drift_titles():
         _, names, values, without = complete_series(runs, key, last=True)  # (runs, matrices, 1)
@@ -176,8 +179,8 @@ def _drift_cells(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _base_row(stems: Sequence[str], records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the row of the base model, None where it was not tested."""
-    tested = {stem: record["verdicts"].get(BASE + stem) for stem in stems if (record := base_result(records, stem))}
-    row = {stem: accuracy([verdicts]) for stem, verdicts in tested.items() if verdicts}
+    tested = {stem: base_result(records, stem) for stem in stems}
+    row = {stem: accuracy([record], BASE + stem) for stem, record in tested.items() if record}
     text = base_result(records, "perplexity")
     if text:
         row["perplexity_before"] = _perplexity(text["results"][f"{BASE}perplexity"])

@@ -47,7 +47,7 @@ def as_report(content: Content, made: str) -> str:
 def _section(table: Table, level: int) -> list[str]:
     """Return heading, explanation and table; a table without rows says so."""
     body = as_markdown(table) if table.rows else "Nothing to show."
-    return [f"{'#' * level} {table.title}", *([table.about] if table.about else []), body]
+    return [f"{'#' * level} {table.title}", *([escaped(table.about)] if table.about else []), body]
 
 
 def results_section(records: Sequence[dict[str, Any]], edges: Mapping[str, Sequence[str]]) -> str:
@@ -64,12 +64,13 @@ def results_section(records: Sequence[dict[str, Any]], edges: Mapping[str, Seque
     for name, own in by_comparison(records).items():
         if any(map(is_tested, own)):
             complete = comparison_table(name, own).without_empty_columns()
-            about = scores(complete, records, edges).about
-            parts += [f"**{heading(name)}.** {about}", as_markdown(_without(complete, _LESS))]
+            weights = drift(complete)
+            about = " ".join(table.about for table in (scores(complete, records, edges), weights) if table)
+            parts += [f"**{heading(name)}.** {escaped(about)}", as_markdown(_without(complete, _LESS))]
     if not parts:
         return ""
     claims = compact_claims(claims_table(records))
-    return "\n\n".join([*parts, f"**{claims.title}.** {claims.about}", as_markdown(claims)])
+    return "\n\n".join([*parts, f"**{claims.title}.** {escaped(claims.about)}", as_markdown(claims)])
 
 
 def compact_claims(claims: Table) -> Table:

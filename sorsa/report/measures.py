@@ -5,6 +5,7 @@ A value that a record does not have is None (or left out of a series), never a g
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from sorsa.report.record_sets import Record
 SMOOTHING = 0.05  # share of the steps in a trailing mean: 9 of the miniature's 180, 39 of the paper's 781
 PERPLEXITY = "perplexity"  # stem of its results; the base model's is `base-perplexity`
 _SAME_TEXT = ("text", "windows", "start_token", "precision")  # of two perplexities that may be compared
+_SAME_TEST = ("rule", "precision", "decoding", "max_new_tokens")  # of two accuracies on the same questions
 
 
 def curve(run: Record, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +109,9 @@ def complete_series(
     Args:
         runs: Those without an analysis are passed over.
         key: `dSigma`, `condition_principal`, ...
-        last: Only the last step that all have, instead of every one from the first that has any value. (LoRA's
-            product is 0 at step 0, its condition number infinite.)
+        last: Only the last step that any has, of which nothing is known where another run lacks it; instead of every
+            one that all have, from the first that has any value. (LoRA's product is 0 at step 0, its condition number
+            infinite.)
 
     Returns:
         The steps, the names of the matrices, the values (runs, matrices, steps), and how many matrices were left out
@@ -116,7 +119,10 @@ def complete_series(
     """
     series = [found for run in runs if (found := drift_series(run, key))]
     names = [name for name in series[0] if all(name in one for one in series)] if series else []
-    steps = sorted(set.intersection(*({*one[name]} for one in series for name in names))) if names else []
+    every = [{*one[name]} for one in series for name in names]
+    steps = sorted(set.intersection(*every)) if names else []
+    if last and steps and steps[-1] != max(set.union(*every)):
+        return [], [], np.empty((0, 0, 0)), 0
     while steps and all(one[name][steps[0]] is None for one in series for name in names):
         steps = steps[1:]
     steps = steps[-1:] if last else steps
@@ -137,31 +143,48 @@ def benchmarks(runs: Iterable[Record]) -> list[str]:
     return sorted(stem for stem in found if not stem.startswith(("base-", "unmerged-")))
 
 
-def verdict_table(runs: Iterable[Record], stem: str, questions: str | None = None) -> np.ndarray | None:
-    """Return the verdicts of several seeds on the same questions.
+def questions_of(run: Record, stem: str) -> str | None:
+    """Return what tells the questions of a test from all others; None where the run was not tested.
+
+    Ids alone do not: those of GSM-8K and MATH count from 0. The prompts do, or at least the file they are from.
 
     Args:
-        runs: Records; those that were not tested are passed over.
+        run: A run's record.
+        stem: The benchmark; `base-` before it for the base model.
+    """
+    if stem not in run["verdicts"]:
+        return None
+    result = run["results"].get(stem) or {}
+    prompts = (result.get("settings") or {}).get("prompts") or result.get("source")
+    return json.dumps([result.get("dataset"), run["verdicts"][stem]["questions"], prompts])
+
+
+def test_of(run: Record, stem: str) -> str | None:
+    """Return what has to be the same for two accuracies to be comparable: questions, grading rule and decoding."""
+    questions, result = questions_of(run, stem), run["results"].get(stem) or {}
+    stops = (result.get("settings") or {}).get("stop_at_answer")
+    return questions and json.dumps([questions, stops, *(result.get(key) for key in _SAME_TEST)])
+
+
+def common_test(runs: Iterable[Record], stem: str) -> str | None:
+    """Return the test (`test_of`) that most runs took in a benchmark; None where none did."""
+    seen = [test for run in runs if (test := test_of(run, stem))]
+    return max(sorted(set(seen)), key=seen.count) if seen else None
+
+
+def verdict_table(runs: Iterable[Record], stem: str, test: str | None) -> np.ndarray | None:
+    """Return the verdicts of several seeds in one test.
+
+    Args:
+        runs: Records; those that were not tested, or in another way, are passed over.
         stem: The benchmark.
-        questions: Hash of the ids of the questions that count; default: those of the first tested run.
+        test: What `common_test` returned.
 
     Returns:
         (seeds, questions) of 0 and 1; None without any.
     """
-    rows: list[list[int]] = []
-    for run in runs:
-        said = run["verdicts"].get(stem)
-        if said and said["correct"]:
-            questions = questions or said["questions"]
-            if said["questions"] == questions:
-                rows.append([int(one) for one in said["correct"]])
-    return np.array(rows, dtype=int) if rows else None
-
-
-def questions_of(runs: Iterable[Record], stem: str) -> str | None:
-    """Return the hash of the questions that most runs answered in a benchmark; None where none did."""
-    seen = [run["verdicts"][stem]["questions"] for run in runs if stem in run["verdicts"]]
-    return max(sorted(set(seen)), key=seen.count) if seen else None
+    own = [run["verdicts"][stem]["correct"] for run in runs if test and test_of(run, stem) == test]
+    return np.array([[int(one) for one in correct] for correct in own], dtype=int) if own else None
 
 
 def text_of(result: dict[str, Any]) -> list[Any]:
@@ -176,7 +199,7 @@ def perplexity_text(runs: Iterable[Record]) -> Any:
 
 
 def nats_per_token(run: Record, text: Any, base: bool = False) -> float | None:
-    """Return the negative log-likelihood per token of a held-out text; perplexity is its exponential.
+    """Return the negative log-likelihood per token of the forgetting text; perplexity is its exponential.
 
     Args:
         run: A run's record.
@@ -199,9 +222,9 @@ def exponential(nats: float | None) -> float | None:
     return None if nats is None or nats > math.log(1e300) else math.exp(nats)
 
 
-def base_accuracy(runs: Iterable[Record], stem: str, questions: str | None) -> float | None:
-    """Return the base model's accuracy on the same questions, a share; None where no run measured it."""
-    table = verdict_table(runs, f"base-{stem}", questions)
+def base_accuracy(runs: Iterable[Record], stem: str, test: str | None) -> float | None:
+    """Return the base model's accuracy in the same test, a share; None where no run measured it."""
+    table = verdict_table(runs, f"base-{stem}", test)
     return None if table is None else float(table[0].mean())
 
 

@@ -13,11 +13,12 @@ from sorsa.report.tables import Column, Estimate, Table
 NOT_RUN = "not run"
 TITLES = {"gsm-8k": "GSM-8K", "math": "MATH", "humaneval": "HumanEval"}
 ABOUT = (
-    "Accuracy in percent. A row is compared where a run of its configuration was trained and tested as the paper's "
-    "tables say, on the whole test set; everything else is shown and not compared. The 95% interval of a difference "
-    "counts the questions of both sides, and the seeds where there are several. The paper's answers are not public, so "
-    "its score enters as if it stood on other questions, which makes the interval wider than a paired one. Rows marked "
-    "as quoted were taken by the paper from the PiSSA paper (arXiv 2404.02948)."
+    "Accuracy in percent; the paper's by the authors' grading rule, ours by the rule of each run (default: ours) and "
+    "with its switches, which stand in the last table. A row is compared where a run of its configuration was trained "
+    "and tested as the paper's tables say, on the whole test set; everything else is shown and not compared. The 95% "
+    "interval of a difference counts the questions of both sides, and the seeds where there are several. The paper's "
+    "answers are not public, so its score enters as if it stood on other questions, which makes the interval wider "
+    "than a paired one. Rows marked as quoted were taken by the paper from the PiSSA paper (arXiv 2404.02948)."
 )
 
 
@@ -63,7 +64,7 @@ def _ours(row: paper.Score, benchmark: str, records: Sequence[dict[str, Any]]) -
     reasons = [_why_not(one, benchmark, row) for one in tested]
     whole = [one for one, reason in zip(tested, reasons, strict=True) if reason is None]
     if whole:
-        return accuracy([one["verdicts"].get(benchmark) for one in whole]) or "seeds on different questions"
+        return accuracy(whole, benchmark) or "seeds that were tested differently"
     return reasons[0] if reasons else NOT_RUN
 
 

@@ -40,6 +40,15 @@ def test_records_alone_have_verdicts_only(run: Path, tmp_path: Path) -> None:
     assert found["questions"] == {} and found["limits"]["without_texts"] == 0
 
 
+def test_questions_of_two_benchmarks_are_told_apart(run: Path, tmp_path: Path) -> None:
+    """Their ids are the same: both count from 0."""
+    made.write_test(run, "110", dataset="math")
+    sources = gather(tmp_path / "runs", [])
+    found = collect_answers(sources.records, sources.folders)
+    keys = {test["questions"] for tests in found["benchmarks"].values() for test in tests}
+    assert len(keys) == 2 and keys == found["questions"].keys()
+
+
 def test_caps(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "QUESTIONS", 2)
     monkeypatch.setattr(answers, "CHARACTERS", 3)

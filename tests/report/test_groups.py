@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,17 +91,24 @@ def test_no_mean_where_most_condition_numbers_are_infinite(records: list[dict]) 
     assert row["condition_merged"].value == pytest.approx(0.42)
 
 
+def a_test(questions: str, correct: str, **facts: Any) -> dict[str, Any]:
+    """Return what of a record says how it was tested."""
+    verdicts = {"gsm-8k": {"questions": questions, "correct": correct}}
+    return {"results": {"gsm-8k": {"dataset": "gsm-8k"} | facts}, "verdicts": verdicts}
+
+
 def test_accuracy_of_one_seed_is_wilsons() -> None:
-    one = accuracy([{"questions": "q", "correct": "0111"}])
+    one = accuracy([a_test("q", "0111")], "gsm-8k")
     assert (one.value, one.interval, one.sd) == (0.75, wilson_interval(3, 4), None)
 
 
-def test_accuracy_needs_the_same_questions_of_every_seed() -> None:
-    same, other = {"questions": "q", "correct": "01"}, {"questions": "p", "correct": "01"}
-    assert accuracy([same, same]).value == 0.5
-    assert accuracy([same, other]) is None
-    assert accuracy([same, None]) is None
-    assert accuracy([]) is None
+def test_accuracy_needs_the_same_test_of_every_seed() -> None:
+    same = a_test("q", "01")
+    assert accuracy([same, same], "gsm-8k").value == 0.5
+    for other in (a_test("p", "01"), a_test("q", "01", rule="authors"), a_test("q", "01", max_new_tokens=9)):
+        assert accuracy([same, other], "gsm-8k") is None
+    assert accuracy([same, same], "math") is None
+    assert accuracy([], "gsm-8k") is None
 
 
 @pytest.mark.parametrize("other", [{"text": {"sha256": "another"}}, {"windows": {"context": 9}}, {"precision": "fp16"}])

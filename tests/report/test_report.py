@@ -207,7 +207,8 @@ def test_readme_says_what_the_committed_records_say() -> None:
 def test_the_section_on_results(runs: Path) -> None:
     text = results_section(gather(runs, []).records, {"mini": ["mini_lora (0.004, the largest of 0.002, 0.004)"]})
     about = text.split("\n")[0]
-    assert about.endswith("a better one may lie beyond: mini_lora (0.004, the largest of 0.002, 0.004).")
+    beyond = "a better one may lie beyond: mini\\_lora (0.004, the largest of 0.002, 0.004). How far the weights moved"
+    assert beyond in about and about.endswith("there is no mean.")
     assert text.startswith("**Comparison “mini”.** Mean ± standard deviation over seeds")
     assert "**Single runs.**" in text and "| 0.004 | 3 | 1,234 | 0.500 ± 0.000 |" in text
     claims = text.split("**What the paper claims.**")[1].splitlines()[2:]
@@ -261,5 +262,8 @@ def test_the_script_changes_readme_between_its_marks(
     Path("results/mini/records/alone.json").write_text("{")
     assert script["main"](Path()) == 2
     assert "error: a committed record is damaged: results/mini/records/alone.json: not JSON" in capsys.readouterr().err
+    shutil.rmtree("results")
+    assert script["main"](Path()) == 2 and Path("README.md").read_text() == text
+    assert "error: no records in results/*/records" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"README\.md has no <!-- results:begin --> before a <!-- results:end -->"):
         script["updated"]("nothing", "")
