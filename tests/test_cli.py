@@ -207,6 +207,14 @@ def test_a_full_disk_is_one_line(
     assert err.startswith("error: no space left on the disk") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.EISDIR])
+def test_a_place_that_cannot_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, number: int
+) -> None:
+    assert failing(monkeypatch, OSError(number, "is the reason", "runs/x"))() == 2
+    assert capsys.readouterr().err == "error: runs/x: is the reason\n"
+
+
 def test_a_line_of_ours_about_the_full_disk_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
