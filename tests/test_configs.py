@@ -113,7 +113,8 @@ def test_says_which_method_it_is_by_name(path: Path) -> None:
     assert rest == config.peft + rank + variant
     assert path.stem.endswith(paper.CODE_SUFFIX) == (config.train_dataset == "code")
     own_model = {"llama2": "Llama-2-7b", "rwkv6": "v6-Finch-7B", "mistral": "Mistral-7B-v0.1", "gemma": "gemma-7b"}
-    own_model |= {"smollm2": "SmolLM2-135M", "demo": "sorsa/demo/model", "demorwkv6": "sorsa/demo/model_rwkv6"}
+    own_model |= {"smollm2": "SmolLM2-135M", "demorwkv6": "sorsa/demo/model_rwkv6"}
+    own_model |= dict.fromkeys(("demo", "ablation"), "sorsa/demo/model")
     assert own_model[model] in config.model
     assert bool(config.rwkv) == ("rwkv6" in model)
 
@@ -125,8 +126,8 @@ def test_header_has_commands_hardware_and_scores(path: Path) -> None:
     assert commands == (["train", "analyze"] if path.stem.startswith("analysis") else ["train", "merge", "test"])
     assert len(re.findall(r"run\.py", text)) == len(commands), "another run's command"
     assert "Hardware: " in text and "The paper: " in text
-    if path.stem.startswith("demo"):
-        assert re.search(r"Ours: .*\((sorsa/demo/README\.md|results/demo)\)", text)
+    if path.stem.startswith(("demo", "ablation")):
+        assert re.search(r"Ours: .*\((sorsa/demo/README\.md|results/(demo|ablation))\)", text)
     else:
         assert "Ours: not yet run." in text  # until a record exists
 
@@ -194,7 +195,7 @@ def test_optimizer_steps(path: Path) -> None:
     config = load_config(path.stem, "train", {})
     rows = parse_split(config.split)[1] or 2400  # the demo's training set
     steps = config.max_steps or rows // (config.batch_size * config.accum_steps)
-    expected = {"demo": 180, "demorwkv6": 180, "smollm2": 250}
+    expected = {"demo": 180, "ablation": 180, "demorwkv6": 180, "smollm2": 250}
     assert steps == expected.get(path.stem.split("_")[0], 781)
     if config.peft == "adalora":
         assert config.t_init + config.t_final < steps
