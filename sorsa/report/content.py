@@ -23,6 +23,19 @@ _CLAIMS_ABOUT = (
 )
 
 
+SCORES_ABOUT = (
+    "Mean ± standard deviation over seeds; in brackets the 95% interval: of accuracies over seeds and questions, of "
+    f"one model's perplexity over windows of the text. Loss: mean of the last {SMOOTHING:.0%} of the steps, nats per "
+    "response token. Perplexity: of the text in forgetting_file, of the base model and after training."
+)
+DRIFT_ABOUT = (
+    "How far the weights moved (section 6.1): means over the adapted matrices at the last step, of condition numbers "
+    "geometric ones, ± standard deviation over seeds. ΔΣ is the mean change of the singular values, ΔD that of the "
+    "singular vectors' directions; the condition numbers are those of the principal part Wp and of the merged matrix. "
+    "A matrix whose value is infinite in one of the runs is left out; where most are, there is no mean."
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Content:
     """A report, before it is written.
@@ -111,8 +124,8 @@ def claims_table(records: Sequence[dict[str, Any]]) -> Table:
     return Table("claims", "What the paper claims", _CLAIMS_ABOUT, tuple(columns), tuple(rows))
 
 
-def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[str, Sequence[str]]) -> Table:
-    """Return the part of a comparison's table about scores and cost.
+def about_runs(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[str, Sequence[str]]) -> str:
+    """Return what a comparison was tested on, which runs are left out, and which learning rates are doubtful.
 
     Args:
         comparison: The complete table.
@@ -121,13 +134,7 @@ def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[
     """
     own = by_comparison(records)[comparison.title]
     left_out = len(own) - sum(row.get("seeds", 0) for row in comparison.rows)
-    about = (
-        "Mean ± standard deviation over seeds; in brackets the 95% interval: of accuracies over seeds and questions, "
-        "of one model's perplexity over windows of the text. "
-        f"Loss: mean of the last {SMOOTHING:.0%} of the steps, nats per response token. "
-        "Perplexity: of the text in forgetting_file, of the base model and after training."
-    )
-    about += "".join(f" {_about_test(stem, own)}" for stem in benchmarks(own))
+    about = " ".join(_about_test(stem, own) for stem in benchmarks(own))
     if left_out:
         about += (
             f" Left out: {left_out} runs that were not tested, not finished, or tried a learning rate that was not "
@@ -138,6 +145,18 @@ def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[
             " Chosen at an edge of the learning rates that were tried, so that a better one may lie beyond: "
             f"{'; '.join(edges[comparison.title])}."
         )
+    return about
+
+
+def scores(comparison: Table, records: Sequence[dict[str, Any]], edges: Mapping[str, Sequence[str]]) -> Table:
+    """Return the part of a comparison's table about scores and cost.
+
+    Args:
+        comparison: The complete table.
+        records: All.
+        edges: Name of a comparison -> the methods whose learning rate was chosen at an edge of its grid.
+    """
+    about = f"{SCORES_ABOUT} {about_runs(comparison, records, edges)}"
     table = _part(comparison, ("matrices", "left_out", *DRIFT))
     return dataclasses.replace(table, name=f"scores-{comparison.name}", title="Scores and cost", about=about)
 
@@ -167,17 +186,10 @@ def drift(comparison: Table) -> Table | None:
     rows = tuple(row for row in comparison.rows if any(row.get(key) is not None for key in DRIFT))
     if not rows:
         return None
-    about = (
-        "How far the weights moved (section 6.1): means over the adapted matrices at the last step, of "
-        "condition numbers geometric ones, ± standard deviation over seeds. ΔΣ is the mean change of the singular "
-        "values, ΔD that of the singular vectors' directions; the condition numbers are those of the principal part Wp "
-        "and of the merged matrix. A matrix whose value is infinite in one of the runs is left out; where most are, "
-        "there is no mean."
-    )
     shown = ("group", "set", "method", "lr", "seeds", "matrices", "left_out", *DRIFT)
     without = [column.key for column in comparison.columns if column.key not in shown]
     part = dataclasses.replace(comparison, name=f"drift-{comparison.name}", title="How the weights moved", rows=rows)
-    return dataclasses.replace(_part(part, without), about=about)
+    return dataclasses.replace(_part(part, without), about=DRIFT_ABOUT)
 
 
 def heading(name: str) -> str:

@@ -6,7 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sorsa.report.content import Content, claims_table, drift, heading, scores
+from sorsa.report.content import (
+    DRIFT_ABOUT,
+    SCORES_ABOUT,
+    Content,
+    about_runs,
+    claims_table,
+    drift,
+    heading,
+    scores,
+)
 from sorsa.report.groups import by_comparison, comparison_table, is_tested
 from sorsa.report.tables import Column, Table, as_markdown, cell_text, escaped
 
@@ -64,13 +73,13 @@ def results_section(records: Sequence[dict[str, Any]], edges: Mapping[str, Seque
     for name, own in by_comparison(records).items():
         if any(map(is_tested, own)):
             complete = comparison_table(name, own).without_empty_columns()
-            weights = drift(complete)
-            about = " ".join(table.about for table in (scores(complete, records, edges), weights) if table)
-            parts += [f"**{heading(name)}.** {escaped(about)}", as_markdown(_without(complete, _LESS))]
+            about = escaped(about_runs(complete, records, edges))
+            parts += [f"**{heading(name)}.** {about}", as_markdown(_without(complete, _LESS))]
     if not parts:
         return ""
     claims = compact_claims(claims_table(records))
-    return "\n\n".join([*parts, f"**{claims.title}.** {escaped(claims.about)}", as_markdown(claims)])
+    how_to_read = escaped(f"{SCORES_ABOUT} {DRIFT_ABOUT}")
+    return "\n\n".join([how_to_read, *parts, f"**{claims.title}.** {escaped(claims.about)}", as_markdown(claims)])
 
 
 def compact_claims(claims: Table) -> Table:
@@ -89,11 +98,12 @@ def compact_claims(claims: Table) -> Table:
         row[claim["holds"]] = f"{row[claim['holds']]}; {side}" if claim["holds"] in row else side
     columns = [Column("measure", "measure"), Column("method", "method"), Column("comparison", "comparison")]
     columns += [Column(word, title) for word, title in _HOLDS.items()]
-    about = "The difference is the method's value minus the other's, with its 95% interval; accuracies are shares."
-    table = dataclasses.replace(
-        claims, about=f"{claims.about} {about}", columns=tuple(columns), rows=tuple(rows.values())
+    about = (
+        f"{claims.about} The difference is the method's value minus the other's, with its 95% interval; accuracies are "
+        "shares. What a comparison has measured against nobody is left out."
     )
-    return table.without_empty_columns()
+    measured = tuple(row for row in rows.values() if row.keys() & (_HOLDS.keys() - {"not measured"}))
+    return dataclasses.replace(claims, about=about, columns=tuple(columns), rows=measured).without_empty_columns()
 
 
 def _without(table: Table, keys: Sequence[str]) -> Table:
