@@ -205,7 +205,7 @@ def log_ticks(axis: Axis) -> None:
 def short(value: float) -> str:
     """Return a tick's value as text: 0.05, 200, 2×10⁵."""
     if not value or 1e-3 < abs(value) < 1e4:
-        return f"{value:g}"
+        return f"{value:.3g}"
     digits, power = f"{value:.1e}".split("e")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if float(digits) == 1 else f"{float(digits):g}×10{raised}"

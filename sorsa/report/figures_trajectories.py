@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 _MARKERS = "os^DvPX<>p*hd8"  # of kinds of matrices
-_SPAN = 300  # largest to smallest value of a logarithmic axis
+_SPAN = 1e4  # largest to smallest value of a logarithmic axis: SORSA may move a thousand times less than LoRA
 _WIDE_RANGE = 6  # beyond this ratio between methods, linear axes would hide the smaller ones
 
 
