@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ import yaml
 
 from sorsa.errors import UsageError
 from sorsa.files import write_json, write_whole
+from sorsa.report.records import writable
 from sorsa.run_folder import RunFolder, read_metrics
 
 RUN = str(Path(__file__).resolve().parent.parent / "run.py")
@@ -61,7 +63,7 @@ def testing(args: argparse.Namespace) -> dict[str, object]:
 
 
 def pilot(args: argparse.Namespace, method: str, lr: float) -> float:
-    """Return the mean loss of the last quarter of the pilot's steps; more than any number where it diverged."""
+    """Return the mean loss of the last quarter of the pilot's steps; infinite where it diverged."""
     name, folder = f"{method}-lr{lr:g}", args.output / "pilot"
     run = RunFolder(folder, name)
     path = args.output / "pilot-configs" / f"{name}.yaml"
@@ -77,7 +79,7 @@ def pilot(args: argparse.Namespace, method: str, lr: float) -> float:
         if code and run.read_record().get("status") != "diverged":
             raise UsageError(f"the pilot {name} failed with exit code {code}; the same command again goes on")
     if run.read_record()["status"] == "diverged":
-        return sys.float_info.max
+        return math.inf
     rows = read_metrics(run.metrics)
     return statistics.fmean(row["loss"] for row in rows[-len(rows) // 4 :])
 
@@ -121,7 +123,7 @@ def main() -> None:
         except UsageError as error:
             parser.error(str(error))
     tried = [{"method": method, "lr": lr, "loss": loss} for method in METHODS for lr, loss in losses[method].items()]
-    write_json(args.output / "pilot.json", {"steps": args.pilot_steps, "tried": tried})
+    write_json(args.output / "pilot.json", writable({"steps": args.pilot_steps, "tried": tried}))
     files = []
     for method, found in losses.items():
         print(f"{method}: loss by learning rate {found}", flush=True)

@@ -81,7 +81,7 @@ def _facts(name: str, row: Row, adjusted: tuple[float, int] | None, intervals: i
 def _holds(row: Row, found: Difference, adjusted: tuple[float, int] | None) -> str:
     """Return whether a claim holds: as its interval says, if that stands after the correction for their number."""
     holds = found.holds(row.higher)
-    if (adjusted and adjusted[0] >= SIGNIFICANT) or (row.at_best and holds == YES):
+    if (adjusted and adjusted[0] >= SIGNIFICANT) or (row.censored and holds == YES):
         return NOT_SHOWN
     return holds
 

@@ -35,7 +35,7 @@ class Row:
         reason: Why it could not be measured.
         kind: `plain`; `log`, of which the effect is a ratio; or `accuracy`, a share.
         note: What a reader has to know besides.
-        at_best: Whether ours is worse than measured: then the claim is not shown by a difference in its favour.
+        censored: Whether ours is a bound and its true value worse: a difference in its favour then shows nothing.
     """
 
     claim: str
@@ -46,7 +46,7 @@ class Row:
     reason: str
     kind: str = PLAIN
     note: str = ""
-    at_best: bool = False
+    censored: bool = False
 
     @property
     def higher(self) -> bool:
@@ -116,7 +116,7 @@ def _convergence(sorsa: Group, rival: Group | str) -> Iterator[Row]:
         yield Row(claim, f"{measure} (nats per token)", sorsa, rival, difference, reason)
     measure = "steps until the smoothed training loss is down to the other's final one"
     difference, note = _steps(sorsa, rival)
-    yield Row(claim, measure, sorsa, rival, difference, reason, note=note, at_best=bool(note))
+    yield Row(claim, measure, sorsa, rival, difference, reason, note=note, censored=bool(note))
 
 
 def _steps(sorsa: Group, rival: Group | str) -> tuple[Difference | None, str]:
